@@ -109,8 +109,9 @@ struct http_config {
     size_t body_bytes_max;   /* 12 MiB: 413 */
     size_t bodies_bytes_max; /* 256 MiB: all bodies in memory; 503 */
     size_t arena_bytes_max;  /* 256 MiB a request; handlers' inputs are limited well below it */
-    int header_ms_max;       /* 15 s: from accept or the last answer's first byte of a request to its end of header */
-    int idle_ms_max;         /* 75 s: a kept connection without a request, or a peer that takes no bytes */
+    size_t early_body_bytes; /* 64 KiB: larger or chunked bodies, and "Expect: 100-continue", ask early first */
+    int header_ms_max;       /* 20 s: from accept to the end of the first header, however many bytes trickle in */
+    int idle_ms_max;         /* 75 s: from an answer to the end of the next header; also a peer that takes no bytes */
     int body_ms_max;         /* 120 s: from the header to the end of the body */
     int connections_max;     /* 4,096; more wait in the listen queue or are closed */
     int queue_max;           /* 1,024 requests waiting for a worker: 503 with Retry-After */
