@@ -68,6 +68,18 @@ struct error error_keep(struct arena *arena, struct error error)
     return error;
 }
 
+struct error error_adopt(struct error error)
+{
+    struct slot *slot = next_slot();
+    snprintf(slot->text, sizeof slot->text, "%s", error.text);
+    error.text = slot->text;
+    if (error.field) {
+        snprintf(slot->field, sizeof slot->field, "%s", error.field);
+        error.field = slot->field;
+    }
+    return error;
+}
+
 int error_status(enum error_code code)
 {
     static const int statuses[] = {

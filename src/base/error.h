@@ -23,6 +23,7 @@ struct error error_field(const char *field, const char *format, ...)
 /* ERR_NO_SPACE for a full disk or quota, else ERR_IO: "cannot <what>: <strerror(errno)>". */
 struct error error_errno(const char *format, ...) __attribute__((format(printf, 1, 2), warn_unused_result));
 struct error error_keep(struct arena *arena, struct error error);
+struct error error_adopt(struct error error) __attribute__((warn_unused_result)); /* copied into this thread's ring */
 
 int error_status(enum error_code code);       /* HTTP status of the contract; 500 for operating errors */
 const char *error_name(enum error_code code); /* error class of the contract, such as "PlanLimitReachedError" */

@@ -1,8 +1,8 @@
 /* SQL transport: short snapshots to read in, and one writer that commits what has queued up together.
  *
- * SQL is text with ?1 ?2 ... placeholders in the dialect that SQLite (3.35) and PostgreSQL share: INSERT ... ON CONFLICT,
- * RETURNING, keyset pages; texts, 64-bit integers and doubles only; truth as 0 and 1; times as UTC milliseconds; JSON
- * and hashes as text. A driver is a struct db_driver; db_sqlite.c is the first. */
+ * SQL is text with ?1 ?2 ... placeholders in the dialect that SQLite (3.35) and PostgreSQL share: INSERT ... ON
+ * CONFLICT, RETURNING, keyset pages; texts, 64-bit integers and doubles only; truth as 0 and 1; times as UTC
+ * milliseconds; JSON and hashes as text. A driver is a struct db_driver; db_sqlite.c is the first. */
 #pragma once
 
 #include <stdbool.h>
@@ -70,8 +70,8 @@ void db_close(struct db *db); /* no call may be under way */
 
 /* Runs work in a write transaction, shared with other writers that are waiting, and returns once it is durable. When
  * work fails its own changes are undone and its error is returned; the others' stand. Work runs on another thread while
- * the caller waits, so it may use the caller's memory; it must not wait for anything, or call db_write; a driver may run
- * it more than once. */
+ * the caller waits, so it may use the caller's memory; it must not wait for anything, or call db_write; a driver may
+ * run it more than once. */
 struct error db_write(struct db *db, struct error (*work)(struct db_tx *tx, void *context), void *context)
     __attribute__((warn_unused_result));
 
@@ -107,7 +107,7 @@ struct db_driver {
     struct error (*query)(struct db_tx *tx, struct db_rows **rows, const char *sql, const struct db_value *values,
                           size_t value_count);
     struct error (*next)(struct db_rows *rows, bool *row);
-    int64_t (*changed)(struct db_tx *tx); /* by the last statement that ran to its end */
+    int64_t (*changed)(struct db_tx *tx);                                /* by the last statement that ran to its end */
     const char *(*text)(struct db_rows *rows, int column, size_t *size); /* borrowed until the next row */
     int64_t (*integer)(struct db_rows *rows, int column);
     double (*real)(struct db_rows *rows, int column);
