@@ -213,7 +213,7 @@ static struct error sqlite_query(struct db_tx *tx, struct db_rows **rows, const 
                                  const struct db_value *values, size_t value_count)
 {
     struct connection *connection = (struct connection *)tx;
-    struct statement *statement;
+    struct statement *statement = NULL;
     TRY(statement_take(connection, &statement, sql));
     for (size_t i = 0; i < value_count; i++)
         if (bind_value(statement->handle, (int)i + 1, &values[i]) != SQLITE_OK)
@@ -399,7 +399,7 @@ static struct request *take_batch(struct sqlite_db *db)
 static void *writer_main(void *argument)
 {
     struct sqlite_db *db = argument;
-    for (struct request *batch; (batch = take_batch(db));)
+    for (struct request *batch = NULL; (batch = take_batch(db));)
         serve_batch(db, batch);
     return NULL;
 }
