@@ -1,0 +1,77 @@
+/* Assets: pictures that belong to a project. The bytes are a blob; the row says what they are. A training image is an
+ * asset too, and its caption is the asset's description. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "domain/domain.h"
+#include "media/media.h"
+#include "store/db.h"
+
+enum {
+    asset_name_bytes_max = 512,
+    asset_description_bytes_max = 16384,
+};
+
+struct asset {
+    const char *id, *project_id, *author_id;
+    const char *sha256; /* of the blob */
+    const char *name, *description, *automatic_captioning;
+    const char *mime_type, *type, *source, *kind; /* "image/png", "uploaded", "uploaded", "image" */
+    const char *parent_id;                        /* NULL when none */
+    int64_t size, width, height;
+    bool hide;
+    int64_t created_at, updated_at;
+};
+
+/* A picture on its way in: checked, stored and captioned, but in no row yet. */
+struct picture {
+    struct media_info info;
+    char sha256[sha256_hex_size];
+    int64_t size;
+    const char *name, *caption;
+};
+
+/* "data:image/png;base64,..." or bare base64. field names it in errors. */
+struct error picture_decode(struct arena *arena, const char *field, const char *text, size_t text_size, char **bytes,
+                            size_t *size) __attribute__((warn_unused_result));
+/* Every pixel is decoded once; what is refused leaves nothing behind. name may be NULL. */
+struct error picture_take(const struct domain *domain, struct arena *arena, const char *field, const void *bytes,
+                          size_t size, const char *name, struct picture *picture) __attribute__((warn_unused_result));
+
+/* What an asset made of this picture will be; not in the database yet. type and source as in struct asset. */
+void asset_init(struct asset *asset, struct arena *arena, const char *project_id, const char *author_id,
+                const struct picture *picture, const char *type, const char *source);
+/* Writes it, in a transaction of the caller's. */
+struct error asset_insert(struct db_tx *tx, const struct asset *asset) __attribute__((warn_unused_result));
+/* Both at once, for uploads. */
+struct error asset_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                          const struct picture *picture, bool hide, const char *parent_id, struct asset *asset)
+    __attribute__((warn_unused_result));
+
+/* ERR_NOT_FOUND "Asset ID not found", also for other projects' assets. */
+struct error asset_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+                        struct asset *asset) __attribute__((warn_unused_result));
+struct error asset_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                       struct asset *asset) __attribute__((warn_unused_result));
+/* Whoever holds a signed link sees the asset of any project. */
+struct error asset_get_any(const struct domain *domain, struct arena *arena, const char *id, struct asset *asset)
+    __attribute__((warn_unused_result));
+
+struct asset_change {
+    const char *name, *description; /* NULL leaves as it is */
+};
+struct error asset_update(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                          const struct asset_change *change, struct asset *asset) __attribute__((warn_unused_result));
+
+/* The row that a blob's references point at; safe to call when it is there. */
+struct error blob_row_insert(struct db_tx *tx, const char *sha256, int64_t size, int64_t now_ms)
+    __attribute__((warn_unused_result));
+
+/* For other queries that give assets: columns in this order, read from column `first` on. */
+#define ASSET_COLUMNS                                                                                                  \
+    "a.id, a.project_id, a.author_id, a.blob_sha256, a.name, a.description, a.automatic_captioning, a.mime_type, "     \
+    "a.type, a.source, a.kind, a.parent_id, a.size, a.width, a.height, a.hide, a.created_at, a.updated_at"
+void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset);

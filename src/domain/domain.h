@@ -1,0 +1,34 @@
+/* What the rules work on, and for whom. Built once by a subcommand; everything in it is thread-safe and outlives all
+ * calls. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/crypt.h"
+
+struct blob_store;
+struct captioner;
+struct db;
+struct transform_cache;
+
+enum {
+    training_images_max = 1000, /* of one model; the documented plans stop at 50, a studio's own server need not */
+    url_secret_size = 32,       /* bytes of the HMAC key */
+    collector_age_ms = 3600000, /* a blob that no row refers to lives this long: no request takes an hour */
+};
+
+struct domain {
+    struct db *db;
+    struct blob_store *blobs;
+    struct captioner *captioner;
+    struct transform_cache *transforms;
+    uint8_t url_secret[url_secret_size];
+    const char *public_url; /* of asset links, without a slash at the end: "http://127.0.0.1:8787" */
+};
+
+/* Who asks: what a verified API key stands for. Every domain call sees the rows of this project only. */
+struct caller {
+    char key_id[id_size]; /* author of what is made */
+    char project_id[id_size];
+    char team_id[id_size];
+};

@@ -1,0 +1,94 @@
+/* Models: their rows, their states and who may change what when. JSON columns are kept as text. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "domain/domain.h"
+#include "store/db.h"
+
+enum {
+    model_page_max = 500,
+    model_preview_images = 3, /* training images in a list row */
+};
+
+struct training_image;
+
+struct model {
+    const char *id, *project_id, *author_id;
+    const char *name, *short_description; /* "" until training names it */
+    const char *type, *status, *privacy, *source;
+    const char *base_model_id, *class_slug, *parent_model_id, *epoch;     /* these may be NULL */
+    const char *prompt_embedding, *negative_prompt_embedding;             /* NULL */
+    const char *thumbnail_asset_id;                                       /* NULL */
+    const char *capabilities, *tags, *collection_ids, *example_asset_ids; /* JSON arrays of strings */
+    const char *concepts;                                                 /* JSON array, or NULL */
+    const char *parameters, *training_progress;                           /* JSON objects, "{}" when empty */
+    const char *training_stats, *epochs;                                  /* JSON object, JSON array; or NULL */
+    int64_t training_image_count;
+    struct training_image *images; /* the first model_preview_images, or all after model_get */
+    size_t image_count;
+    int64_t created_at, updated_at;
+};
+
+struct model_new {
+    const char *type; /* NULL for flux.1-lora */
+    const char *name, *short_description, *base_model_id, *class_slug;
+    const char *collection_ids; /* JSON array */
+    const char *concepts;       /* JSON array */
+};
+struct error model_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                          const struct model_new *values, struct model *model) __attribute__((warn_unused_result));
+
+/* With all training images. ERR_NOT_FOUND "Model ID not found", also for other projects' models. */
+struct error model_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                       struct model *model) __attribute__((warn_unused_result));
+/* The row alone, in a transaction of the caller's. */
+struct error model_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+                        struct model *model) __attribute__((warn_unused_result));
+bool model_is_training(const struct model *model);
+/* As model_find; ERR_INVALID "Model is already training" while it is. */
+struct error model_find_idle(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+                             struct model *model) __attribute__((warn_unused_result));
+
+struct model_filter {
+    const char *status;                    /* NULL for all; "deleted" for the deleted ones */
+    int64_t created_after, created_before; /* exclusive; 0 for none */
+    bool ascending;
+    int page_size;     /* 1 to model_page_max */
+    const char *token; /* of the page before; NULL or "" for the first */
+};
+struct model_page {
+    struct model *models;
+    size_t count;
+    const char *next_token; /* NULL on the last page */
+};
+struct error model_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                        const struct model_filter *filter, struct model_page *page) __attribute__((warn_unused_result));
+
+enum model_set {
+    MODEL_SET_NAME = 1 << 0,
+    MODEL_SET_SHORT_DESCRIPTION = 1 << 1,
+    MODEL_SET_TYPE = 1 << 2,
+    MODEL_SET_CLASS_SLUG = 1 << 3,
+    MODEL_SET_CONCEPTS = 1 << 4,
+    MODEL_SET_EPOCH = 1 << 5,
+    MODEL_SET_PROMPT_EMBEDDING = 1 << 6,
+    MODEL_SET_NEGATIVE_PROMPT_EMBEDDING = 1 << 7,
+    MODEL_SET_PARAMETERS = 1 << 8,
+    MODEL_SET_THUMBNAIL = 1 << 9,
+    MODEL_SET_PRIVACY = 1 << 10,
+};
+/* set says which members count; NULL among those empties the column. ERR_INVALID: a type once the model is no longer
+ * new; an epoch it does not have; a thumbnail that is no asset of the project; parameters while it trains. */
+struct model_change {
+    unsigned set; /* enum model_set */
+    const char *name, *short_description, *type, *class_slug, *concepts, *epoch;
+    const char *prompt_embedding, *negative_prompt_embedding, *parameters, *thumbnail_asset_id, *privacy;
+};
+struct error model_update(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                          const struct model_change *change, struct model *model) __attribute__((warn_unused_result));
+/* Soft: the row stays and is listed under the status "deleted". ERR_INVALID while it trains. */
+struct error model_delete(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id)
+    __attribute__((warn_unused_result));
