@@ -9,7 +9,7 @@
 
 #include "base/arena.h"
 
-enum { slots = 8, text_bytes_max = 512, field_bytes_max = 128 };
+enum { slots = 8, text_bytes_max = 1280, field_bytes_max = 128 };
 
 struct slot {
     char text[text_bytes_max];
