@@ -103,9 +103,9 @@ static bool asks_early(const struct exchange *exchange)
            (length < 0 || length > (int64_t)exchange->server->config.early_body_bytes || exchange->expects_continue);
 }
 
-static enum MHD_Result header_arrived(struct exchange *exchange, const char *url)
+static enum MHD_Result header_arrived(struct exchange *exchange, const char *url, const char *version)
 {
-    struct error error = exchange_parse(exchange, url);
+    struct error error = exchange_parse(exchange, url, version);
     int64_t length_max = (int64_t)exchange->server->config.body_bytes_max;
     if (error.code)
         refuse(exchange, 400, error.text);
@@ -210,7 +210,6 @@ static struct exchange *exchange_create(struct http_server *server, struct MHD_C
 enum MHD_Result exchange_step(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
                               const char *version, const char *upload, size_t *upload_size, void **kept)
 {
-    (void)version;
     if (!*kept)
         *kept = exchange_create(context, mhd, method);
     struct exchange *exchange = *kept;
@@ -218,7 +217,7 @@ enum MHD_Result exchange_step(void *context, struct MHD_Connection *mhd, const c
         return MHD_NO;
     switch (exchange->phase) {
     case PHASE_HEADER:
-        return header_arrived(exchange, url);
+        return header_arrived(exchange, url, version);
     case PHASE_ACCEPTED:
         return accept_body(exchange);
     case PHASE_BODY:

@@ -65,7 +65,8 @@ enum MHD_Result exchange_step(void *server, struct MHD_Connection *mhd, const ch
 void exchange_completed(void *server, struct MHD_Connection *mhd, void **exchange, enum MHD_RequestTerminationCode why);
 
 /* Reads method, path, query and framing headers. An error is a request to be refused with 400. */
-struct error exchange_parse(struct exchange *exchange, const char *url) __attribute__((warn_unused_result));
+struct error exchange_parse(struct exchange *exchange, const char *url, const char *version)
+    __attribute__((warn_unused_result));
 
 /* Conditional requests, ranges and compression: turns what the handler answered into what is sent. */
 void exchange_negotiate(struct exchange *exchange);

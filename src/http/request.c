@@ -61,7 +61,7 @@ static struct error read_query(struct exchange *exchange)
 }
 
 struct framing {
-    int lengths, encodings;
+    int lengths, encodings, hosts;
     const char *length, *encoding, *expect, *id;
 };
 
@@ -77,6 +77,8 @@ static enum MHD_Result read_framing(void *context, enum MHD_ValueKind kind, cons
         framing->encoding = value;
     } else if (strcasecmp(name, "Expect") == 0) {
         framing->expect = value;
+    } else if (strcasecmp(name, "Host") == 0) {
+        framing->hosts++;
     } else if (strcasecmp(name, "X-Request-Id") == 0) {
         framing->id = value;
     }
@@ -124,7 +126,7 @@ static const char *without_authority(const char *url)
     return path ? path : "/";
 }
 
-struct error exchange_parse(struct exchange *exchange, const char *url)
+struct error exchange_parse(struct exchange *exchange, const char *url, const char *version)
 {
     struct http_request *request = &exchange->request;
     struct framing framing = {0};
@@ -138,6 +140,8 @@ struct error exchange_parse(struct exchange *exchange, const char *url)
     exchange->unframed = true;
     TRY(set_length(exchange, &framing));
     exchange->unframed = false;
+    if (framing.hosts != 1 && !(framing.hosts == 0 && strcmp(version, "HTTP/1.0") == 0))
+        return error_make(ERR_INVALID, "the request must have one Host header");
     TRY(url_decode_path(&exchange->arena, without_authority(url), &request->path));
     return read_query(exchange);
 }
