@@ -10,11 +10,6 @@
 #include "media/media.h"
 #include "store/db.h"
 
-enum {
-    asset_name_bytes_max = 512,
-    asset_description_bytes_max = 16384,
-};
-
 struct asset {
     const char *id, *project_id, *author_id;
     const char *sha256; /* of the blob */

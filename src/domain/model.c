@@ -1,0 +1,392 @@
+#include "domain/model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "domain/dataset.h"
+
+#define MODEL_COLUMNS                                                                                                  \
+    "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
+    "parent_model_id, epoch, prompt_embedding, negative_prompt_embedding, thumbnail_asset_id, capabilities, tags, "    \
+    "collection_ids, example_asset_ids, concepts, parameters, training_progress, training_stats, epochs, "             \
+    "training_image_count, training_image_preview, created_at, updated_at"
+
+static struct error read_preview(struct arena *arena, const char *text, struct model *model)
+{
+    const struct json *preview;
+    if (!strcmp(text, "[]"))
+        return OK;
+    TRY(json_parse(arena, text, strlen(text), &preview));
+    model->images = arena_array(arena, preview->count + 1, sizeof *model->images);
+    JSON_EACH (image, preview) {
+        model->images[model->image_count++] = (struct training_image){
+            .id = json_string(image, "id", ""),
+            .name = json_string(image, "name", ""),
+            .description = json_string(image, "description", ""),
+            .automatic_captioning = json_string(image, "automaticCaptioning", ""),
+            .created_at = json_int(image, "createdAt", 0),
+        };
+    }
+    return OK;
+}
+
+static struct error read_model(struct arena *arena, struct db_rows *rows, struct model *model)
+{
+    int column = 0;
+    *model = (struct model){0};
+    const char **const texts[] = {&model->id,
+                                  &model->project_id,
+                                  &model->author_id,
+                                  &model->name,
+                                  &model->short_description,
+                                  &model->type,
+                                  &model->status,
+                                  &model->privacy,
+                                  &model->source,
+                                  &model->base_model_id,
+                                  &model->class_slug,
+                                  &model->parent_model_id,
+                                  &model->epoch,
+                                  &model->prompt_embedding,
+                                  &model->negative_prompt_embedding,
+                                  &model->thumbnail_asset_id,
+                                  &model->capabilities,
+                                  &model->tags,
+                                  &model->collection_ids,
+                                  &model->example_asset_ids,
+                                  &model->concepts,
+                                  &model->parameters,
+                                  &model->training_progress,
+                                  &model->training_stats,
+                                  &model->epochs};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        *texts[i] = db_text(arena, rows, column++);
+    model->training_image_count = db_int(rows, column++);
+    const char *preview = db_text(arena, rows, column++);
+    model->created_at = db_int(rows, column++);
+    model->updated_at = db_int(rows, column);
+    return read_preview(arena, preview, model);
+}
+
+struct error model_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+                        struct model *model)
+{
+    struct db_rows *rows;
+    bool row;
+    TRY(db_query(tx, &rows, "SELECT " MODEL_COLUMNS " FROM model WHERE id = ?1 AND project_id = ?2 AND deleted_at = 0",
+                 DB_BIND(db_t(id), db_t(project_id))));
+    TRY(db_next(rows, &row));
+    if (!row)
+        return error_make(ERR_NOT_FOUND, "Model %.64s not found", id);
+    return read_model(arena, rows, model);
+}
+
+bool model_is_training(const struct model *model)
+{
+    return !strcmp(model->status, "training");
+}
+
+struct error model_find_idle(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+                             struct model *model)
+{
+    TRY(model_find(tx, arena, project_id, id, model));
+    if (model_is_training(model))
+        return error_make(ERR_INVALID, "Model is already training");
+    return OK;
+}
+
+struct error model_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                       struct model *model)
+{
+    struct db_tx *tx CLEANUP_DB_READ = NULL;
+    TRY(db_read_begin(domain->db, &tx));
+    TRY(model_find(tx, arena, caller->project_id, id, model));
+    if (model->training_image_count <= model_preview_images)
+        return OK;
+    return dataset_list(tx, arena, id, &model->images, &model->image_count);
+}
+
+/* Creation. */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), end_length = strlen(end);
+    return length >= end_length && !strcmp(text + length - end_length, end);
+}
+
+/* As live rows carry them. */
+static const char *capabilities_of(const char *type)
+{
+    if (!strcmp(type, "flux.1-kontext-lora") || strstr(type, "edit-lora"))
+        return "[\"img2img\"]";
+    if (!strcmp(type, "elevenlabs-voice"))
+        return "[\"txt2audio\"]";
+    if (ends_with(type, "-lora") || ends_with(type, "-composition") || !strncmp(type, "sd-", 3))
+        return "[\"txt2img\",\"img2img\",\"img2img_texture\",\"txt2img_texture\",\"controlnet\",\"controlnet_texture\","
+               "\"controlnet_img2img\",\"controlnet_inpaint\",\"inpaint\",\"outpaint\",\"txt2img_ip_adapter\","
+               "\"img2img_ip_adapter\",\"controlnet_ip_adapter\"]";
+    return "[\"txt2img\"]";
+}
+
+static struct error insert_model(struct db_tx *tx, void *context)
+{
+    const struct model *model = context;
+    return db_execute(tx, NULL,
+                      "INSERT INTO model (id, project_id, author_id, name, short_description, type, status, "
+                      "base_model_id, class_slug, capabilities, collection_ids, concepts, created_at, updated_at) "
+                      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                      DB_BIND(db_t(model->id), db_t(model->project_id), db_t(model->author_id), db_t(model->name),
+                              db_t(model->short_description), db_t(model->type), db_t(model->status),
+                              db_t(model->base_model_id), db_t(model->class_slug), db_t(model->capabilities),
+                              db_t(model->collection_ids), db_t(model->concepts), db_i(model->created_at),
+                              db_i(model->updated_at)));
+}
+
+struct error model_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                          const struct model_new *values, struct model *model)
+{
+    char id[id_size];
+    int64_t now_ms = clock_now_ms();
+    const char *type = values->type ? values->type : "flux.1-lora";
+    if (ends_with(type, "-composition") && !values->concepts)
+        return error_field("concepts", "is required for models of type %s", type);
+    *model = (struct model){
+        .id = arena_strdup(arena, id_make(id, "model_")),
+        .project_id = caller->project_id,
+        .author_id = caller->key_id,
+        .name = values->name ? values->name : "",
+        .short_description = values->short_description ? values->short_description : "",
+        .type = type,
+        .status = "new",
+        .privacy = "private",
+        .source = "scenario",
+        .base_model_id = values->base_model_id,
+        .class_slug = values->class_slug,
+        .capabilities = capabilities_of(type),
+        .tags = "[]",
+        .collection_ids = values->collection_ids ? values->collection_ids : "[]",
+        .example_asset_ids = "[]",
+        .concepts = values->concepts,
+        .parameters = "{}",
+        .training_progress = "{}",
+        .created_at = now_ms,
+        .updated_at = now_ms,
+    };
+    return db_write(domain->db, insert_model, model);
+}
+
+/* Pages: rows follow (created_at, id), and the token is that pair of the last row. */
+
+struct cursor {
+    int64_t created_at;
+    const char *id;
+};
+
+static const char after_any_id[] = "~"; /* ids are of letters, digits, '_' and '-' */
+
+static struct error read_token(struct arena *arena, const char *token, struct cursor *cursor)
+{
+    enum { token_bytes_max = 256 };
+    size_t length = strlen(token), size;
+    char *text = arena_alloc(arena, base64_decoded_max(length) + 1), *end;
+    if (length > token_bytes_max || !base64url_decode(token, length, text, &size))
+        return error_field("paginationToken", "is not a token of this list");
+    text[size] = '\0';
+    cursor->created_at = strtoll(text, &end, 10);
+    if (end == text || *end != ' ' || strlen(text) != size)
+        return error_field("paginationToken", "is not a token of this list");
+    cursor->id = end + 1;
+    return OK;
+}
+
+static const char *make_token(struct arena *arena, const struct model *last)
+{
+    char *text = arena_printf(arena, "%" PRId64 " %s", last->created_at, last->id);
+    char *token = arena_alloc(arena, base64_encoded_size(strlen(text)) + 1);
+    base64url_encode(text, strlen(text), token);
+    return token;
+}
+
+/* Where the page starts: the token, or the date that bounds the list on that side when that is further on. */
+static struct error start_cursor(struct arena *arena, const struct model_filter *filter, struct cursor *cursor)
+{
+    if (filter->ascending)
+        *cursor = (struct cursor){filter->created_after, after_any_id};
+    else
+        *cursor = (struct cursor){filter->created_before ? filter->created_before : INT64_MAX, ""};
+    struct cursor bound = *cursor;
+    if (!filter->token || !filter->token[0])
+        return OK;
+    TRY(read_token(arena, filter->token, cursor));
+    bool outside = filter->ascending ? cursor->created_at < bound.created_at : cursor->created_at > bound.created_at;
+    if (outside)
+        *cursor = bound;
+    return OK;
+}
+
+/* ?1 project, ?2 ?3 cursor, ?4 the date on the other side, ?5 rows, ?6 status. */
+#define PAGE_SQL(condition, less, more, direction)                                                                     \
+    "SELECT " MODEL_COLUMNS " FROM model WHERE project_id = ?1 AND " condition " AND (created_at, id) " less           \
+    " (?2, ?3) AND created_at " more " ?4 ORDER BY created_at " direction ", id " direction " LIMIT ?5"
+#define PAGE_DOWN(condition) PAGE_SQL(condition, "<", ">", "DESC")
+#define PAGE_UP(condition) PAGE_SQL(condition, ">", "<", "ASC")
+
+static const char *page_sql(const struct model_filter *filter)
+{
+    if (!filter->status)
+        return filter->ascending ? PAGE_UP("deleted_at = 0") : PAGE_DOWN("deleted_at = 0");
+    if (!strcmp(filter->status, "deleted"))
+        return filter->ascending ? PAGE_UP("deleted_at > 0") : PAGE_DOWN("deleted_at > 0");
+    return filter->ascending ? PAGE_UP("deleted_at = 0 AND status = ?6") : PAGE_DOWN("deleted_at = 0 AND status = ?6");
+}
+
+static struct error query_page(struct db_tx *tx, struct db_rows **rows, const struct caller *caller,
+                               const struct model_filter *filter, const struct cursor *cursor)
+{
+    int64_t other_side = filter->ascending ? (filter->created_before ? filter->created_before : INT64_MAX)
+                                           : (filter->created_after ? filter->created_after : INT64_MIN);
+    bool by_status = filter->status && strcmp(filter->status, "deleted") != 0;
+    const struct db_value values[] = {db_t(caller->project_id), db_i(cursor->created_at),    db_t(cursor->id),
+                                      db_i(other_side),         db_i(filter->page_size + 1), db_t(filter->status)};
+    return db_query(tx, rows, page_sql(filter), values, by_status ? 6 : 5);
+}
+
+struct error model_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                        const struct model_filter *filter, struct model_page *page)
+{
+    struct db_tx *tx CLEANUP_DB_READ = NULL;
+    struct db_rows *rows;
+    struct cursor cursor;
+    TRY(start_cursor(arena, filter, &cursor));
+    TRY(db_read_begin(domain->db, &tx));
+    TRY(query_page(tx, &rows, caller, filter, &cursor));
+    *page = (struct model_page){.models = arena_array(arena, (size_t)filter->page_size, sizeof *page->models)};
+    for (bool row;;) {
+        TRY(db_next(rows, &row));
+        if (!row)
+            return OK;
+        if (page->count == (size_t)filter->page_size)
+            break;
+        TRY(read_model(arena, rows, &page->models[page->count++]));
+    }
+    page->next_token = make_token(arena, &page->models[page->count - 1]);
+    return OK;
+}
+
+/* Changes. */
+
+struct update_work {
+    struct arena *arena;
+    const struct caller *caller;
+    const char *id;
+    const struct model_change *change;
+    struct model *model;
+};
+
+static bool has_epoch(struct arena *arena, const struct model *model, const char *epoch)
+{
+    const struct json *epochs;
+    if (!model->epochs || json_parse(arena, model->epochs, strlen(model->epochs), &epochs).code)
+        return false;
+    JSON_EACH (item, epochs) {
+        if (!strcmp(json_string(item, "epoch", ""), epoch))
+            return true;
+    }
+    return false;
+}
+
+static struct error check_change(struct db_tx *tx, const struct update_work *work)
+{
+    const struct model_change *change = work->change;
+    const struct model *model = work->model;
+    struct asset thumbnail;
+    if (change->set & MODEL_SET_TYPE && strcmp(change->type, model->type) && strcmp(model->status, "new"))
+        return error_field("type", "can only be changed while the model's status is new");
+    if (change->set & MODEL_SET_EPOCH && change->epoch &&
+        (strcmp(model->status, "trained") || !has_epoch(work->arena, model, change->epoch)))
+        return error_field("epoch", "must be one of the epochs of a trained model");
+    if (change->set & MODEL_SET_PARAMETERS && model_is_training(model))
+        return error_make(ERR_INVALID, "Model is already training");
+    if (change->set & MODEL_SET_THUMBNAIL && change->thumbnail_asset_id)
+        return asset_find(tx, work->arena, work->caller->project_id, change->thumbnail_asset_id, &thumbnail);
+    return OK;
+}
+
+static const char *text_or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+static void apply_change(const struct model_change *change, struct model *model)
+{
+    if (change->set & MODEL_SET_NAME)
+        model->name = text_or_empty(change->name);
+    if (change->set & MODEL_SET_SHORT_DESCRIPTION)
+        model->short_description = text_or_empty(change->short_description);
+    if (change->set & MODEL_SET_TYPE) {
+        model->type = change->type;
+        model->capabilities = capabilities_of(change->type);
+    }
+    if (change->set & MODEL_SET_CLASS_SLUG)
+        model->class_slug = change->class_slug;
+    if (change->set & MODEL_SET_CONCEPTS)
+        model->concepts = change->concepts;
+    if (change->set & MODEL_SET_EPOCH)
+        model->epoch = change->epoch;
+    if (change->set & MODEL_SET_PROMPT_EMBEDDING)
+        model->prompt_embedding = change->prompt_embedding;
+    if (change->set & MODEL_SET_NEGATIVE_PROMPT_EMBEDDING)
+        model->negative_prompt_embedding = change->negative_prompt_embedding;
+    if (change->set & MODEL_SET_PARAMETERS)
+        model->parameters = change->parameters ? change->parameters : "{}";
+    if (change->set & MODEL_SET_THUMBNAIL)
+        model->thumbnail_asset_id = change->thumbnail_asset_id;
+    if (change->set & MODEL_SET_PRIVACY)
+        model->privacy = change->privacy;
+}
+
+static struct error update_model(struct db_tx *tx, void *context)
+{
+    struct update_work *work = context;
+    struct model *model = work->model;
+    TRY(model_find(tx, work->arena, work->caller->project_id, work->id, model));
+    TRY(check_change(tx, work));
+    apply_change(work->change, model);
+    model->updated_at = clock_now_ms();
+    TRY(db_execute(tx, NULL,
+                   "UPDATE model SET name = ?2, short_description = ?3, type = ?4, class_slug = ?5, concepts = ?6, "
+                   "epoch = ?7, prompt_embedding = ?8, negative_prompt_embedding = ?9, parameters = ?10, "
+                   "thumbnail_asset_id = ?11, privacy = ?12, capabilities = ?13, updated_at = ?14 WHERE id = ?1",
+                   DB_BIND(db_t(model->id), db_t(model->name), db_t(model->short_description), db_t(model->type),
+                           db_t(model->class_slug), db_t(model->concepts), db_t(model->epoch),
+                           db_t(model->prompt_embedding), db_t(model->negative_prompt_embedding),
+                           db_t(model->parameters), db_t(model->thumbnail_asset_id), db_t(model->privacy),
+                           db_t(model->capabilities), db_i(model->updated_at))));
+    if (model->training_image_count <= model_preview_images)
+        return OK;
+    return dataset_list(tx, work->arena, model->id, &model->images, &model->image_count);
+}
+
+struct error model_update(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                          const struct model_change *change, struct model *model)
+{
+    return db_write(domain->db, update_model, &(struct update_work){arena, caller, id, change, model});
+}
+
+static struct error delete_model(struct db_tx *tx, void *context)
+{
+    const struct update_work *work = context;
+    struct model model;
+    TRY(model_find_idle(tx, work->arena, work->caller->project_id, work->id, &model));
+    return db_execute(tx, NULL, "UPDATE model SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
+                      DB_BIND(db_t(model.id), db_i(clock_now_ms())));
+}
+
+struct error model_delete(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id)
+{
+    return db_write(domain->db, delete_model, &(struct update_work){arena, caller, id, NULL, NULL});
+}
