@@ -1,0 +1,37 @@
+/* From noise to latents: DDIM (Song et al., arXiv 2010.02502), Euler (Karras et al., arXiv 2206.00364) and
+ * DPM-Solver++ 2M (Lu et al., arXiv 2211.01095), with the timesteps and conventions of diffusers' schedulers.
+ *
+ *     sampler_init; x = noise * first_sigma;
+ *     for i < steps: sampler_scale_input -> model at timesteps[i] -> sampler_step
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "engine/schedule.h"
+
+enum { SAMPLER_STEPS_MAX = 250 }; /* pictures stop changing long before */
+
+enum sampler_kind { SAMPLER_DDIM, SAMPLER_EULER, SAMPLER_DPMPP_2M };
+
+struct sampler {
+    const struct schedule *schedule; /* borrowed */
+    enum sampler_kind kind;
+    unsigned steps;
+    float timesteps[SAMPLER_STEPS_MAX];
+    double sigmas[SAMPLER_STEPS_MAX + 1]; /* sqrt((1 - acp) / acp) and a final 0; unused by DDIM */
+    double first_sigma;                   /* of the noise to begin with */
+    size_t count;                         /* numbers in a latent */
+    float *previous;                      /* [count] x0 of the step before; DPM-Solver++ only */
+};
+
+/* "ddim", "euler" or "dpmpp_2m". */
+bool sampler_kind_parse(const char *name, enum sampler_kind *kind);
+struct error sampler_init(struct sampler *sampler, const struct schedule *schedule, enum sampler_kind kind,
+                          unsigned steps, size_t count) __attribute__((warn_unused_result));
+void sampler_finish(struct sampler *sampler);
+void sampler_scale_input(const struct sampler *sampler, unsigned index, const float *x, float *input); /* may be x */
+/* x, the latent at timesteps[index], becomes that of the next. prediction is the model's, after guidance. */
+void sampler_step(struct sampler *sampler, unsigned index, const float *prediction, float *x);
