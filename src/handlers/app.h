@@ -1,0 +1,16 @@
+/* The server's object graph, built by serve.c and handed to every handler. All of it is thread-safe. */
+#pragma once
+
+#include "domain/domain.h"
+
+struct key_ring;
+struct metrics;
+struct scheduler;
+
+struct app {
+    struct domain *domain;
+    struct key_ring *keys;
+    struct scheduler *scheduler;
+    struct metrics *metrics;
+    const char *version;
+};
