@@ -1,15 +1,16 @@
 #include "domain/url.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "base/clock.h"
 #include "base/crypt.h"
 
-enum { signature_size = 44 }; /* base64url of 32 bytes and NUL */
+enum {
+    signature_size = 44, /* base64 of 32 bytes, padded */
+    policy_bytes_max = 512,
+};
 
 static struct error make_secret(struct db_tx *tx, void *context)
 {
@@ -68,14 +69,10 @@ int64_t url_expiry(int64_t now_ms)
     return timegm(&end);
 }
 
-static void sign(const struct domain *domain, const char *kind, const char *name, long long expires,
-                 char signature[signature_size + 1])
+static void sign(const struct domain *domain, const char *policy, char signature[signature_size + 1])
 {
-    char text[256];
     uint8_t digest[sha256_size];
-    int length = snprintf(text, sizeof text, "%s/%s\n%lld", kind, name, expires);
-    size_t used = length < (int)sizeof text ? (size_t)length : sizeof text - 1;
-    hmac_sha256(domain->url_secret, sizeof domain->url_secret, text, used, digest);
+    hmac_sha256(domain->url_secret, sizeof domain->url_secret, policy, strlen(policy), digest);
     base64url_encode(digest, sizeof digest, signature);
 }
 
@@ -83,10 +80,12 @@ static char *signed_url(const struct domain *domain, struct arena *arena, const 
                         const char *first_pair, int64_t now_ms)
 {
     char signature[signature_size + 1];
-    long long expires = url_expiry(now_ms);
-    sign(domain, kind, name, expires, signature);
-    return arena_printf(arena, "%s/%s/%s?%sExpires=%lld&Signature=%s", domain->public_url, kind, name, first_pair,
-                        expires, signature);
+    char *text = arena_printf(arena, "%s/%s %lld", kind, name, (long long)url_expiry(now_ms));
+    char *policy = arena_alloc(arena, base64_encoded_size(strlen(text)) + 1);
+    base64url_encode(text, strlen(text), policy);
+    sign(domain, policy, signature);
+    return arena_printf(arena, "%s/%s/%s?%sPolicy=%s&Key-Pair-Id=maquette&Signature=%s", domain->public_url, kind, name,
+                        first_pair, policy, signature);
 }
 
 char *url_sign(const struct domain *domain, struct arena *arena, const char *kind, const char *name, int64_t now_ms)
@@ -101,20 +100,31 @@ char *url_asset(const struct domain *domain, struct arena *arena, const char *as
     return signed_url(domain, arena, "assets-transform", asset_id, "p=100&", now_ms);
 }
 
-struct error url_verify(const struct domain *domain, const char *kind, const char *name, const char *expires,
+/* What a policy that is rightly signed allows: this very path, until a date. */
+static bool allows(const char *policy, const char *kind, const char *name, int64_t now_ms)
+{
+    char text[policy_bytes_max + 4], path[policy_bytes_max], *end;
+    size_t size;
+    if (!base64url_decode(policy, strlen(policy), text, &size))
+        return false;
+    text[size] = '\0';
+    int length = snprintf(path, sizeof path, "%s/%s ", kind, name);
+    if (length < 0 || length >= (int)sizeof path || strncmp(text, path, (size_t)length) != 0)
+        return false;
+    long long seconds = strtoll(text + length, &end, 10);
+    return end != text + length && !*end && seconds >= now_ms / 1000;
+}
+
+struct error url_verify(const struct domain *domain, const char *kind, const char *name, const char *policy,
                         const char *signature, int64_t now_ms)
 {
-    enum { name_bytes_max = 160 };
-    char expected[signature_size + 1], *end;
-    if (!expires || !signature || strlen(name) > name_bytes_max)
+    char expected[signature_size + 1];
+    if (!policy || !signature || strlen(policy) > policy_bytes_max)
         return error_make(ERR_FORBIDDEN, "Access Denied");
-    errno = 0;
-    long long seconds = strtoll(expires, &end, 10);
-    if (errno || *end || end == expires)
-        return error_make(ERR_FORBIDDEN, "Access Denied");
-    sign(domain, kind, name, seconds, expected);
+    sign(domain, policy, expected);
     size_t length = strlen(expected);
-    if (strlen(signature) != length || !equal_constant_time(signature, expected, length) || seconds < now_ms / 1000)
+    if (strlen(signature) != length || !equal_constant_time(signature, expected, length) ||
+        !allows(policy, kind, name, now_ms))
         return error_make(ERR_FORBIDDEN, "Access Denied");
     return OK;
 }

@@ -1,10 +1,10 @@
 /* Links to assets that need no key: signed, good until a date that stays the same for days, so that caches work.
  *
- *     PUBLIC_URL/assets-transform/ASSET?p=100&Expires=SECONDS&Signature=S     a copy to look at
- *     PUBLIC_URL/assets/ASSET?Expires=SECONDS&Signature=S                     the bytes as they were uploaded
+ *     PUBLIC_URL/assets-transform/ASSET?p=100&Policy=P&Key-Pair-Id=maquette&Signature=S     a copy to look at
+ *     PUBLIC_URL/assets/ASSET?Policy=P&Key-Pair-Id=maquette&Signature=S                     the bytes as they came
  *
- * S is base64url(HMAC-SHA256(secret, KIND "/" NAME "\n" SECONDS)), so clients may append width, height, fit, quality
- * and format. */
+ * P is base64url(KIND "/" NAME " " SECONDS) and S is base64url(HMAC-SHA256(secret, P)): the parameters have the names
+ * of the real service's links, and clients may append width, height, fit, quality and format. */
 #pragma once
 
 #include <stdint.h>
@@ -24,5 +24,5 @@ int64_t url_expiry(int64_t now_ms); /* seconds since 1970 */
 char *url_sign(const struct domain *domain, struct arena *arena, const char *kind, const char *name, int64_t now_ms);
 char *url_asset(const struct domain *domain, struct arena *arena, const char *asset_id, bool original, int64_t now_ms);
 /* ERR_FORBIDDEN when the signature is wrong or missing, or the date has passed. */
-struct error url_verify(const struct domain *domain, const char *kind, const char *name, const char *expires,
+struct error url_verify(const struct domain *domain, const char *kind, const char *name, const char *policy,
                         const char *signature, int64_t now_ms) __attribute__((warn_unused_result));
