@@ -1,0 +1,76 @@
+/* Jobs: work that outlives its request. A row is the truth; what runs is found again from it after a crash. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "domain/domain.h"
+#include "store/db.h"
+
+enum {
+    job_page_max = 200,
+    job_types_max = 40,
+    job_history_max = 200,      /* changes of status; a job makes about 8 */
+    job_metadata_max = 2 << 20, /* bytes of JSON */
+};
+
+struct job {
+    const char *id, *project_id, *author_id;
+    const char *model_id; /* NULL when none */
+    const char *type, *status;
+    const char *status_history; /* JSON array of {"date","status"} */
+    double progress;
+    const char *metadata; /* JSON object as on the wire */
+    const char *input;    /* JSON object: what to run */
+    int64_t attempts, event_offset, cancel_requested;
+    int64_t queued_at, started_at, ended_at, created_at, updated_at;
+};
+
+/* ERR_NOT_FOUND "Job ... not found", also for other projects' jobs. */
+struct error job_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                     struct job *job) __attribute__((warn_unused_result));
+
+struct job_filter {
+    const char *status; /* NULL for all */
+    const char *const *types;
+    size_t type_count; /* 0 for all */
+    int page_size;     /* 1 to job_page_max */
+    const char *token; /* of the page before; NULL or "" for the first */
+};
+struct job_page {
+    struct job *jobs;
+    size_t count;
+    const char *next_token; /* NULL on the last page */
+};
+/* Newest first. */
+struct error job_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                      const struct job_filter *filter, struct job_page *page) __attribute__((warn_unused_result));
+
+/* For other nouns, in transactions of theirs. */
+
+/* Any project's. */
+struct error job_find(struct db_tx *tx, struct arena *arena, const char *id, struct job *job)
+    __attribute__((warn_unused_result));
+/* Status becomes the first entry of the history. */
+struct error job_insert(struct db_tx *tx, struct arena *arena, const struct job *job)
+    __attribute__((warn_unused_result));
+/* Writes status (with history when it changed), progress, metadata, attempts, event_offset and the times. */
+struct error job_update(struct db_tx *tx, struct arena *arena, struct job *job, const char *status, int64_t now_ms)
+    __attribute__((warn_unused_result));
+bool job_status_is_final(const char *status);
+/* The first `limit` jobs in queue order that are not done, or only those past the queue when limit is 0. */
+struct error job_list_queued(struct db_tx *tx, struct arena *arena, int64_t limit, struct job **jobs, size_t *count)
+    __attribute__((warn_unused_result));
+struct error job_list_running(struct db_tx *tx, struct arena *arena, struct job **jobs, size_t *count)
+    __attribute__((warn_unused_result));
+/* Tells every queued training's model its place, after the queue moved. */
+struct error job_renumber_queue(struct db_tx *tx, int64_t now_ms) __attribute__((warn_unused_result));
+
+/* A JSON object with members set or replaced: values are JSON texts, NULL removes. */
+struct json_change {
+    const char *key, *value;
+};
+const char *json_object_with(struct arena *arena, const char *object, const struct json_change *changes, size_t count);

@@ -1,0 +1,36 @@
+/* Trainings: from a model and its images to a job in the queue, and from a finished run to a trained model. */
+#pragma once
+
+#include "domain/job.h"
+#include "domain/model.h"
+
+enum { training_queue_max = 10000 /* jobs waiting, all projects */ };
+
+/* Which base models the embedded engine has: directories in diffusers layout, absolute; NULL when not configured. */
+struct training_settings {
+    const char *base_sd15, *base_sdxl;
+    const char *jobs_dir; /* job folders are made in here */
+    int threads;          /* of a trainer; 0 for all cores */
+};
+
+struct training_quote {
+    double cost, discount; /* creative units: nothing on one's own machine */
+};
+
+/* Checks everything that training_launch would; changes nothing. images_count replaces the real count unless < 0. */
+struct error training_quote(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
+                            const struct caller *caller, const char *model_id, const struct json *parameters,
+                            int64_t images_count, struct training_quote *quote) __attribute__((warn_unused_result));
+/* Queues it: the job's row and the model's state in one write. parameters is a JSON object or NULL. */
+struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
+                             const struct caller *caller, const char *model_id, const struct json *parameters,
+                             struct job *job, struct model *model) __attribute__((warn_unused_result));
+/* A queued training is canceled at once; a running one is asked to end (the scheduler sees to it). ERR_INVALID when
+ * the model is not training. */
+struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                             const char *model_id, struct model *model) __attribute__((warn_unused_result));
+
+/* Makes the job folder: under a temporary name, renamed when whole. *stop ends it early with ERR_CANCELED. */
+struct error training_prepare(const struct domain *domain, const struct training_settings *settings,
+                              const struct job *job, const bool *stop) __attribute__((warn_unused_result));
+char *training_folder(struct arena *arena, const struct training_settings *settings, const char *job_id);
