@@ -63,6 +63,15 @@ static int fail(struct reader *reader, const char *text)
     return 0;
 }
 
+/* The same for a value that place has made room for: an array's count is one ahead then. */
+static int fail_placed(struct reader *reader, const char *text)
+{
+    struct frame *top = &reader->frames[reader->depth - 1];
+    if (!top->fields)
+        --*count_of(top);
+    return fail(reader, text);
+}
+
 static const char *wanted(const struct field *field, bool item)
 {
     switch (field->kind) {
@@ -157,7 +166,7 @@ static int on_string(void *context, const unsigned char *text, size_t size)
     if (!target)
         return !reader->error.code;
     if (memchr(text, '\0', size))
-        return fail(reader, "must not contain a NUL character");
+        return fail_placed(reader, "must not contain a NUL character");
     char *copy = claim(reader, size + 1, 1);
     if (!copy)
         return 0;
@@ -176,11 +185,11 @@ static int on_number(void *context, const char *text, size_t size)
         return !reader->error.code;
     char digits[number_bytes_max];
     if (size >= sizeof digits)
-        return fail(reader, "must be a number of fewer than 64 digits");
+        return fail_placed(reader, "must be a number of fewer than 64 digits");
     memcpy(digits, text, size);
     digits[size] = '\0';
     *target = strtod(digits, NULL);
-    return isfinite(*target) ? 1 : fail(reader, "must be a smaller number");
+    return isfinite(*target) ? 1 : fail_placed(reader, "must be a smaller number");
 }
 
 static int on_boolean(void *context, int truth)

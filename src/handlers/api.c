@@ -206,6 +206,18 @@ static const char *public_reason(const struct call *call, struct error error)
     }
 }
 
+/* "GET, PUT": what this path takes instead. */
+static const char *allowed_methods(const struct call *call)
+{
+    const char *list = "";
+    for (int i = 0; i < api_route_count; i++) {
+        struct match match;
+        if (fits(api_routes[i].template, call->request->path, &match))
+            list = arena_printf(call->arena, "%s%s%s", list, *list ? ", " : "", api_routes[i].method);
+    }
+    return list;
+}
+
 static void respond_error(struct call *call, struct error error)
 {
     int status = error_status(error.code);
@@ -227,6 +239,8 @@ static void respond_error(struct call *call, struct error error)
     buf_finish(&out);
     if (status == 401)
         http_add_header(call->response, "WWW-Authenticate", "Basic realm=\"maquette\"");
+    if (status == 405)
+        http_add_header(call->response, "Allow", allowed_methods(call));
     if (status == 503)
         http_add_header(call->response, "Retry-After", arena_printf(call->arena, "%d", retry_seconds));
 }

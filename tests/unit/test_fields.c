@@ -132,6 +132,8 @@ static void wrong_types_name_the_field_by_path(void **state)
                    "concepts[1] must be an object");
     expect_refusal(*state, fields, "{\"parameters\":{\"samplePrompts\":[\"a\",null]}}", "parameters.samplePrompts[1]",
                    "parameters.samplePrompts[1] must be a string");
+    expect_refusal(*state, fields, "{\"parameters\":{\"samplePrompts\":[\"\\u0000\"]}}", "parameters.samplePrompts[0]",
+                   "parameters.samplePrompts[0] must not contain a NUL character");
     expect_refusal(*state, fields, "{\"parameters\":{\"samplePrompts\":[[]]}}", "parameters.samplePrompts[0]",
                    "parameters.samplePrompts[0] must be a string");
 }
