@@ -1,0 +1,236 @@
+#include "handlers/render.h"
+
+#include <string.h>
+
+#include "api_fields.h"
+#include "base/clock.h"
+#include "domain/url.h"
+
+enum { parameters_bytes_max = 256 * 1024 };
+
+const char *date_text(struct arena *arena, int64_t ms)
+{
+    return clock_format_iso(arena_alloc(arena, clock_iso_size), ms);
+}
+
+/* A JSON array of strings; rows hold only what was checked when it came in. */
+static struct error read_strings(struct arena *arena, const char *text, const char ***strings, size_t *count)
+{
+    static const char *none[1];
+    const struct json *array;
+    *strings = none;
+    *count = 0;
+    if (!strcmp(text, "[]"))
+        return OK;
+    TRY(json_parse(arena, text, strlen(text), &array));
+    *strings = arena_array(arena, array->count + 1, sizeof **strings);
+    JSON_EACH (item, array) {
+        (*strings)[(*count)++] = item->text ? item->text : "";
+    }
+    return OK;
+}
+
+static struct api_asset_link *asset_link(struct call *call, const char *asset_id)
+{
+    if (!asset_id)
+        return NULL;
+    struct api_asset_link *link = ARENA_NEW(call->arena, struct api_asset_link);
+    link->asset_id = asset_id;
+    link->url = url_asset(call->domain, call->arena, asset_id, call->original_assets, call->now_ms);
+    return link;
+}
+
+void render_training_image(struct call *call, const struct training_image *image, struct api_training_image *out)
+{
+    *out = (struct api_training_image){
+        .id = image->id,
+        .automatic_captioning = image->automatic_captioning,
+        .created_at = date_text(call->arena, image->created_at),
+        .description = image->description,
+        .download_url = url_asset(call->domain, call->arena, image->id, call->original_assets, call->now_ms),
+        .name = image->name,
+    };
+}
+
+static void render_images(struct call *call, const struct model *model, struct api_model *out)
+{
+    out->training_images = arena_array(call->arena, model->image_count + 1, sizeof *out->training_images);
+    out->training_images_count = model->image_count;
+    for (size_t i = 0; i < model->image_count; i++)
+        render_training_image(call, &model->images[i], &out->training_images[i]);
+}
+
+/* A LoRA stands for itself in `concepts` once it is trained. */
+static struct error render_concepts(struct call *call, const struct model *model, struct api_model *out)
+{
+    static const double own_scale = 0.8; /* what live rows carry */
+    const struct json *concepts;
+    size_t length = strlen(model->type);
+    bool is_lora = length > 5 && !strcmp(model->type + length - 5, "-lora") && !strstr(model->type, "kontext");
+    if (!model->concepts && (!is_lora || strcmp(model->status, "trained")))
+        return OK;
+    if (!model->concepts) {
+        out->concepts = ARENA_NEW(call->arena, struct api_model_concept);
+        out->concepts[out->concepts_count++] = (struct api_model_concept){model->id, own_scale, NULL};
+        return OK;
+    }
+    TRY(json_parse(call->arena, model->concepts, strlen(model->concepts), &concepts));
+    out->concepts = arena_array(call->arena, concepts->count + 1, sizeof *out->concepts);
+    JSON_EACH (item, concepts) {
+        out->concepts[out->concepts_count++] = (struct api_model_concept){
+            json_string(item, "modelId", ""), json_number(item, "scale", 0), json_string(item, "modelEpoch", NULL)};
+    }
+    return OK;
+}
+
+/* Kept as [{"epoch","assetIds":[...]}]. */
+static struct error render_epochs(struct call *call, const struct model *model, struct api_model *out)
+{
+    const struct json *epochs;
+    if (!model->epochs)
+        return OK;
+    TRY(json_parse(call->arena, model->epochs, strlen(model->epochs), &epochs));
+    out->epochs = arena_array(call->arena, epochs->count + 1, sizeof *out->epochs);
+    JSON_EACH (item, epochs) {
+        struct api_model_epoch *epoch = &out->epochs[out->epochs_count++];
+        const struct json *ids = json_get(item, "assetIds");
+        epoch->epoch = json_string(item, "epoch", "");
+        if (!ids)
+            continue;
+        epoch->assets = arena_array(call->arena, ids->count + 1, sizeof *epoch->assets);
+        JSON_EACH (id, ids) {
+            epoch->assets[epoch->assets_count++] = *asset_link(call, id->text);
+        }
+    }
+    return OK;
+}
+
+/* Objects that rows keep as JSON; an empty one is absent here and {} on the wire. */
+static struct error read_object(struct arena *arena, const char *text, const struct fields *fields, void **object)
+{
+    *object = NULL;
+    if (!text || !strcmp(text, "{}"))
+        return OK;
+    *object = arena_alloc(arena, fields->size);
+    return fields_read(arena, fields, text, strlen(text), *object);
+}
+
+static struct error render_objects(struct call *call, const struct model *model, struct api_model *out)
+{
+    struct arena *arena = call->arena;
+    TRY(read_object(arena, model->parameters, &api_training_parameters_fields, (void **)&out->parameters));
+    TRY(read_object(arena, model->training_progress, &api_training_progress_fields, (void **)&out->training_progress));
+    TRY(read_object(arena, model->training_stats, &api_training_stats_fields, (void **)&out->training_stats));
+    TRY(render_concepts(call, model, out));
+    return render_epochs(call, model, out);
+}
+
+static struct error render_lists(struct call *call, const struct model *model, struct api_model *out)
+{
+    struct arena *arena = call->arena;
+    TRY(read_strings(arena, model->capabilities, &out->capabilities, &out->capabilities_count));
+    TRY(read_strings(arena, model->tags, &out->tags, &out->tags_count));
+    TRY(read_strings(arena, model->collection_ids, &out->collection_ids, &out->collection_ids_count));
+    return read_strings(arena, model->example_asset_ids, &out->example_asset_ids, &out->example_asset_ids_count);
+}
+
+static const char *unless_empty(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+struct error render_model(struct call *call, const struct model *model, struct api_model *out)
+{
+    *out = (struct api_model){
+        .id = model->id,
+        .created_at = date_text(call->arena, model->created_at),
+        .updated_at = date_text(call->arena, model->updated_at),
+        .privacy = model->privacy,
+        .source = model->source,
+        .status = model->status,
+        .type = model->type,
+        .training_images_number = (double)model->training_image_count,
+        .author_id = model->author_id,
+        .user_id = model->author_id,
+        .owner_id = model->project_id,
+        .epoch = model->epoch,
+        .name = unless_empty(model->name),
+        .short_description = unless_empty(model->short_description),
+        .parent_model_id = model->parent_model_id,
+        .prompt_embedding = model->prompt_embedding,
+        .negative_prompt_embedding = model->negative_prompt_embedding,
+        .thumbnail = asset_link(call, model->thumbnail_asset_id),
+    };
+    render_images(call, model, out);
+    TRY(render_lists(call, model, out));
+    return render_objects(call, model, out);
+}
+
+/* What a client may offer to do with a picture; nothing that changes pixels runs here. */
+static const char *const no_strings[1];
+
+void render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
+{
+    struct arena *arena = call->arena;
+    struct api_asset_metadata *metadata = ARENA_NEW(arena, struct api_asset_metadata);
+    struct api_asset_properties *properties = ARENA_NEW(arena, struct api_asset_properties);
+    *metadata = (struct api_asset_metadata){
+        .kind = asset->kind,
+        .type = asset->type,
+        .name = asset->name,
+        .parent_id = asset->parent_id,
+        .width = (double)asset->width,
+        .has_width = true,
+        .height = (double)asset->height,
+        .has_height = true,
+        .size = (double)asset->size,
+        .has_size = true,
+    };
+    *properties = (struct api_asset_properties){
+        .size = (double)asset->size,
+        .width = (double)asset->width,
+        .has_width = true,
+        .height = (double)asset->height,
+        .has_height = true,
+    };
+    *out = (struct api_asset){
+        .id = asset->id,
+        .author_id = asset->author_id,
+        .owner_id = asset->project_id,
+        .created_at = date_text(arena, asset->created_at),
+        .updated_at = date_text(arena, asset->updated_at),
+        .kind = asset->kind,
+        .mime_type = asset->mime_type,
+        .privacy = "private",
+        .source = asset->source,
+        .status = "success",
+        .metadata = metadata,
+        .properties = properties,
+        .url = url_asset(call->domain, arena, asset->id, call->original_assets, call->now_ms),
+        .automatic_captioning = asset->automatic_captioning,
+        .description = asset->description,
+        .is_hidden = asset->hide,
+        .has_is_hidden = asset->hide,
+        .collection_ids = (const char **)no_strings,
+        .edit_capabilities = (const char **)no_strings,
+        .tags = (const char **)no_strings,
+    };
+}
+
+struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)
+{
+    *text = NULL;
+    if (!parameters)
+        return OK;
+    struct api_training_parameters kept = *parameters;
+    kept.wandb_key = NULL;
+    struct buf out;
+    buf_init(&out, parameters_bytes_max);
+    struct json_writer writer = {.out = &out};
+    fields_write(&writer, NULL, &api_training_parameters_fields, &kept);
+    struct error error = buf_error(&out);
+    if (!error.code)
+        *text = arena_copy(arena, out.data, out.len);
+    buf_finish(&out);
+    return error;
+}

@@ -1,0 +1,18 @@
+/* Rows of the domain as the contract's objects. What they point to lives in the call's arena. */
+#pragma once
+
+#include "domain/asset.h"
+#include "domain/dataset.h"
+#include "domain/model.h"
+#include "handlers/api.h"
+
+/* With as many training images as the model has loaded. */
+struct error render_model(struct call *call, const struct model *model, struct api_model *out)
+    __attribute__((warn_unused_result));
+void render_training_image(struct call *call, const struct training_image *image, struct api_training_image *out);
+void render_asset(struct call *call, const struct asset *asset, struct api_asset *out);
+
+/* Bodies to the JSON text that rows keep. Secrets in parameters are dropped. NULL stays NULL. */
+struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)
+    __attribute__((warn_unused_result));
+const char *date_text(struct arena *arena, int64_t ms);

@@ -1,0 +1,103 @@
+#include "domain/dataset.h"
+
+#include <string.h>
+
+#include "handlers/render.h"
+
+/* The three ways to say which picture: one asset, several, or its bytes and a name. */
+static struct error check_modes(const struct api_add_training_image_body *body)
+{
+    if (body->asset_ids && (body->asset_id || body->data || body->name))
+        return error_field("assetIds", "cannot be used together with assetId, data or name");
+    if (!body->asset_ids && !body->asset_id && !body->data)
+        return error_make(ERR_INVALID, "One of assetId, assetIds or data with name is required");
+    if (body->data && !body->asset_id && !body->name)
+        return error_field("name", "is required with data");
+    if (body->asset_ids && !body->asset_ids_count)
+        return error_field("assetIds", "must have at least 1 item");
+    return OK;
+}
+
+static struct error refuse_full(struct call *call, struct error error)
+{
+    if (error.code == ERR_PLAN_LIMIT)
+        call->error_details = arena_printf(call->arena,
+                                           "{\"actionLimit\":%d,\"actionName\":\"add-training-image\","
+                                           "\"limitScope\":\"model\"}",
+                                           training_images_max);
+    return error;
+}
+
+static struct error take_data(struct call *call, const struct api_add_training_image_body *body,
+                              struct picture *picture)
+{
+    char *bytes;
+    size_t size;
+    TRY(picture_decode(call->arena, "data", body->data, strlen(body->data), &bytes, &size));
+    return picture_take(call->domain, call->arena, "data", bytes, size, body->name, picture);
+}
+
+static struct error add_images(struct call *call, const char *model_id, const struct api_add_training_image_body *body,
+                               struct training_image *added, size_t count)
+{
+    if (body->asset_ids)
+        return dataset_add_assets(call->domain, call->arena, &call->caller, model_id, body->asset_ids, count, added);
+    if (body->asset_id)
+        return dataset_add_assets(call->domain, call->arena, &call->caller, model_id, &body->asset_id, 1, added);
+    struct picture picture;
+    TRY(dataset_check_room(call->domain, call->arena, &call->caller, model_id, 1));
+    TRY(take_data(call, body, &picture));
+    return dataset_add_picture(call->domain, call->arena, &call->caller, model_id, &picture, added);
+}
+
+static void answer_images(struct call *call, const struct training_image *images, size_t count, bool as_list,
+                          struct api_training_image_answer *answer)
+{
+    struct api_training_image *rendered = arena_array(call->arena, count, sizeof *rendered);
+    for (size_t i = 0; i < count; i++)
+        render_training_image(call, &images[i], &rendered[i]);
+    answer->training_image = rendered;
+    if (!as_list)
+        return;
+    answer->training_images = rendered;
+    answer->training_images_count = count;
+}
+
+struct error handle_add_training_image(struct call *call, const struct api_add_training_image_request *request,
+                                       struct api_training_image_answer *answer)
+{
+    const struct api_add_training_image_body *body = &request->body;
+    TRY(check_modes(body));
+    size_t count = body->asset_ids ? body->asset_ids_count : 1;
+    struct training_image *added = arena_array(call->arena, count, sizeof *added);
+    TRY(refuse_full(call, add_images(call, request->path.model_id, body, added, count)));
+    answer_images(call, added, count, body->asset_ids, answer);
+    return OK;
+}
+
+struct error handle_replace_training_image(struct call *call, const struct api_replace_training_image_request *request,
+                                           struct api_training_image_answer *answer)
+{
+    const struct api_replace_training_image_body *body = &request->body;
+    struct api_add_training_image_body same = {body->asset_id, body->asset_ids, body->asset_ids_count,
+                                               body->data,     body->name,      body->preset};
+    const char *asset_id = body->asset_ids_count == 1 ? body->asset_ids[0] : body->asset_id;
+    struct picture picture;
+    struct training_image replaced;
+    TRY(check_modes(&same));
+    if (body->asset_ids_count > 1)
+        return error_field("assetIds", "must have 1 item to replace one image");
+    TRY(dataset_check_room(call->domain, call->arena, &call->caller, request->path.model_id, 0));
+    if (!asset_id)
+        TRY(take_data(call, &same, &picture));
+    TRY(dataset_replace(call->domain, call->arena, &call->caller, request->path.model_id,
+                        request->path.training_image_id, asset_id, &picture, &replaced));
+    answer_images(call, &replaced, 1, false, answer);
+    return OK;
+}
+
+struct error handle_delete_training_image(struct call *call, const struct api_delete_training_image_request *request)
+{
+    return dataset_remove(call->domain, call->arena, &call->caller, request->path.model_id,
+                          request->path.training_image_id);
+}
