@@ -1,0 +1,279 @@
+#include "engine/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "engine/denoiser.h"
+#include "engine/ops.h"
+
+enum { PATH_ARENA_MAX = 4 << 20, INDEX_BYTES_MAX = 1 << 20 };
+
+const struct model_info *model_info(const struct model *model)
+{
+    return &model->info;
+}
+
+struct pool *model_pool(const struct model *model)
+{
+    return model->pool;
+}
+
+/* ---- text ---- */
+
+static struct error prepare_text(struct model *model, size_t batch, size_t tokens, unsigned clip_skip)
+{
+    struct text_graph *text = &model->text;
+    if (text->graph && text->batch == batch && text->tokens == tokens && text->clip_skip == clip_skip)
+        return OK;
+    graph_destroy(text->graph);
+    *text = (struct text_graph){.batch = batch, .tokens = tokens, .clip_skip = clip_skip};
+    TRY(graph_create(model->pool, NULL, &text->graph));
+    struct error error =
+        text_build(text->graph, model, batch, tokens, clip_skip, text->text, &text->context, &text->pooled);
+    if (!error.code)
+        error = graph_plan(text->graph, (struct value *[]){text->context, text->pooled}, text->pooled ? 2 : 1);
+    if (error.code) {
+        graph_destroy(text->graph);
+        text->graph = NULL;
+    }
+    return error;
+}
+
+struct error model_encode_text(struct model *model, size_t batch, size_t tokens, const int32_t *ids,
+                               const int32_t *ids_2, unsigned clip_skip, float *context, float *pooled)
+{
+    if (!batch || batch > MODEL_BATCH_MAX)
+        return error_make(ERR_INVALID, "the batch size must be 1 to %d", MODEL_BATCH_MAX);
+    TRY(prepare_text(model, batch, tokens, clip_skip));
+    struct text_graph *text = &model->text;
+    TRY(clip_embed(&model->clips[0], ids, &text->text[0]));
+    if (model->info.xl)
+        TRY(clip_embed(&model->clips[1], ids_2, &text->text[1]));
+    graph_forward(text->graph);
+    memcpy(context, text->context->data, value_floats(text->context) * sizeof(float));
+    if (text->pooled)
+        memcpy(pooled, text->pooled->data, value_floats(text->pooled) * sizeof(float));
+    return OK;
+}
+
+/* ---- images ---- */
+
+typedef struct value *image_builder(struct graph *graph, const struct vae *vae, struct value *input);
+
+static struct error prepare_image(struct model *model, struct image_graph *image, image_builder *build, size_t batch,
+                                  size_t height, size_t width, size_t channels)
+{
+    if (image->graph && image->batch == batch && image->height == height && image->width == width)
+        return OK;
+    graph_destroy(image->graph);
+    *image = (struct image_graph){.batch = batch, .height = height, .width = width};
+    TRY(graph_create(model->pool, NULL, &image->graph));
+    image->input = graph_value(image->graph, batch, height, width, channels);
+    image->output = build(image->graph, &model->vae, image->input);
+    struct error error = graph_plan(image->graph, &image->output, 1);
+    if (error.code) {
+        graph_destroy(image->graph);
+        image->graph = NULL;
+    }
+    return error;
+}
+
+static struct error check_image(const struct model *model, size_t batch, size_t height, size_t width)
+{
+    if (!batch || batch > MODEL_BATCH_MAX)
+        return error_make(ERR_INVALID, "the batch size must be 1 to %d", MODEL_BATCH_MAX);
+    size_t factor = model->vae.factor;
+    if (!height || !width || height % factor || width % factor)
+        return error_make(ERR_INVALID, "a picture's sides must be multiples of %zu pixels", factor);
+    if (height / factor > MODEL_LATENT_MAX || width / factor > MODEL_LATENT_MAX)
+        return error_make(ERR_INVALID, "a picture's sides must be at most %zu pixels", MODEL_LATENT_MAX * factor);
+    return OK;
+}
+
+struct error model_encode_image(struct model *model, size_t batch, size_t height, size_t width, const float *rgb,
+                                float *mean, float *logvar)
+{
+    TRY(check_image(model, batch, height, width));
+    struct image_graph *encoder = &model->encoder;
+    TRY(prepare_image(model, encoder, vae_build_encoder, batch, height, width, 3));
+    memcpy(encoder->input->data, rgb, value_floats(encoder->input) * sizeof *rgb);
+    graph_forward(encoder->graph);
+    size_t channels = model->vae.latent_channels;
+    concat_backward(model->pool, value_rows(encoder->output), channels, channels, encoder->output->data, false, mean,
+                    logvar);
+    for (size_t i = 0; i < value_rows(encoder->output) * channels; i++)
+        logvar[i] = logvar[i] < -30 ? -30 : logvar[i] > 20 ? 20 : logvar[i];
+    return OK;
+}
+
+struct error model_decode_latents(struct model *model, size_t batch, size_t height, size_t width, const float *latents,
+                                  float *rgb)
+{
+    TRY(check_image(model, batch, height * model->vae.factor, width * model->vae.factor));
+    struct image_graph *decoder = &model->decoder;
+    TRY(prepare_image(model, decoder, vae_build_decoder, batch, height, width, model->vae.latent_channels));
+    memcpy(decoder->input->data, latents, value_floats(decoder->input) * sizeof *latents);
+    graph_forward(decoder->graph);
+    memcpy(rgb, decoder->output->data, value_floats(decoder->output) * sizeof *rgb);
+    return OK;
+}
+
+/* ---- noise ---- */
+
+static bool same_shape(const struct unet_input *a, const struct unet_input *b)
+{
+    return a->batch == b->batch && a->height == b->height && a->width == b->width && a->tokens == b->tokens;
+}
+
+static struct error prepare_denoiser(struct model *model, const struct unet_input *input)
+{
+    struct denoiser *denoiser = &model->denoiser;
+    if (denoiser->graph && same_shape(&denoiser->shape, input))
+        return OK;
+    graph_destroy(denoiser->graph);
+    struct error error = denoiser_build(denoiser, model, NULL, input, false);
+    if (!error.code)
+        error = graph_plan(denoiser->graph, &denoiser->prediction, 1);
+    if (error.code) {
+        graph_destroy(denoiser->graph);
+        denoiser->graph = NULL;
+    }
+    return error;
+}
+
+struct error model_predict(struct model *model, const struct unet_input *input, float *prediction)
+{
+    TRY(prepare_denoiser(model, input));
+    struct denoiser *denoiser = &model->denoiser;
+    TRY(denoiser_fill(denoiser, input));
+    graph_forward(denoiser->graph);
+    memcpy(prediction, denoiser->prediction->data, value_floats(denoiser->prediction) * sizeof(float));
+    return OK;
+}
+
+/* ---- opening ---- */
+
+static struct error open_network(struct model *model, struct arena *arena, const char *folder, enum component kind)
+{
+    static const char *const names[][2] = {
+        [COMPONENT_UNET] = {"unet", "diffusion_pytorch_model"},
+        [COMPONENT_TEXT] = {"text_encoder", "model"},
+        [COMPONENT_TEXT_2] = {"text_encoder_2", "model"},
+        [COMPONENT_VAE] = {"vae", "diffusion_pytorch_model"},
+    };
+    return network_open(arena_printf(arena, "%s/%s", folder, names[kind][0]), names[kind][1], kind,
+                        &model->networks[kind]);
+}
+
+static struct error open_networks(struct model *model, struct arena *arena, const char *folder)
+{
+    TRY(open_network(model, arena, folder, COMPONENT_UNET));
+    TRY(unet_init(&model->unet, model->networks[COMPONENT_UNET]));
+    TRY(open_network(model, arena, folder, COMPONENT_VAE));
+    TRY(vae_init(&model->vae, model->networks[COMPONENT_VAE]));
+    TRY(open_network(model, arena, folder, COMPONENT_TEXT));
+    TRY(clip_init(&model->clips[0], model->networks[COMPONENT_TEXT], false));
+    if (!model->unet.xl)
+        return OK;
+    TRY(open_network(model, arena, folder, COMPONENT_TEXT_2));
+    return clip_init(&model->clips[1], model->networks[COMPONENT_TEXT_2], true);
+}
+
+static struct error check_fit(const struct model *model, const char *folder)
+{
+    if (model->clips[0].width + model->clips[1].width != model->unet.context_width)
+        return error_make(ERR_CORRUPT, "%s: the text encoders' width is not the UNet's cross_attention_dim", folder);
+    if (model->unet.xl && model->clips[1].projection != model->unet.pooled_width)
+        return error_make(ERR_CORRUPT, "%s: text_encoder_2's projection_dim does not fit the UNet", folder);
+    if (model->vae.latent_channels != model->unet.in_channels)
+        return error_make(ERR_INVALID,
+                          "%s: the UNet takes %zu channels and the VAE makes %zu; only plain text-to-image "
+                          "models are supported",
+                          folder, model->unet.in_channels, model->vae.latent_channels);
+    return OK;
+}
+
+static struct error read_index(struct model *model, struct arena *arena, const char *folder)
+{
+    const char *path = arena_printf(arena, "%s/model_index.json", folder);
+    const struct json *index = NULL;
+    if (fs_exists(path))
+        TRY(json_read_file(arena, path, INDEX_BYTES_MAX, &index));
+    model->info.zero_for_empty_prompt = json_bool(index, "force_zeros_for_empty_prompt", model->unet.xl);
+    return OK;
+}
+
+/* Building the smallest graphs reads and checks every layer. */
+static struct error read_weights(struct model *model)
+{
+    size_t side = (size_t)1 << (model->unet.block_count - 1);
+    const struct unet_input smallest = {.batch = 1, .height = side, .width = side, .tokens = 1};
+    TRY(prepare_denoiser(model, &smallest));
+    TRY(prepare_text(model, 1, 2, 0));
+    TRY(prepare_image(model, &model->encoder, vae_build_encoder, 1, model->vae.factor, model->vae.factor, 3));
+    return prepare_image(model, &model->decoder, vae_build_decoder, 1, 1, 1, model->vae.latent_channels);
+}
+
+static void describe(struct model *model)
+{
+    struct model_info *info = &model->info;
+    info->xl = model->unet.xl;
+    info->latent_channels = model->unet.in_channels;
+    info->vae_factor = model->vae.factor;
+    info->sample_size = model->unet.sample_size;
+    info->unet_factor = (size_t)1 << (model->unet.block_count - 1);
+    info->context_width = model->unet.context_width;
+    info->pooled_width = model->unet.pooled_width;
+    for (size_t i = 0; i < 2; i++) {
+        info->tokens_max[i] = model->clips[i].positions;
+        info->vocabulary[i] = model->clips[i].vocabulary;
+    }
+    info->scaling_factor = model->vae.scaling_factor;
+    info->shift_factor = model->vae.shift_factor;
+    info->latents_mean = model->vae.has_statistics ? model->vae.mean : NULL;
+    info->latents_std = model->vae.has_statistics ? model->vae.deviation : NULL;
+}
+
+static struct error open_model(struct model *model, struct arena *arena, const char *folder)
+{
+    TRY(open_networks(model, arena, folder));
+    TRY(check_fit(model, folder));
+    TRY(read_index(model, arena, folder));
+    describe(model);
+    TRY(read_weights(model));
+    for (int kind = 0; kind < COMPONENT_COUNT; kind++)
+        model->info.parameters += model->networks[kind] ? model->networks[kind]->parameters : 0;
+    return OK;
+}
+
+struct error model_open(const char *folder, struct pool *pool, struct model **out)
+{
+    struct model *model = calloc(1, sizeof *model);
+    if (!model)
+        return error_make(ERR_INTERNAL, "out of memory");
+    model->pool = pool;
+    struct arena arena;
+    arena_init(&arena, PATH_ARENA_MAX);
+    struct error error = open_model(model, &arena, folder);
+    arena_finish(&arena);
+    if (error.code) {
+        model_destroy(model);
+        return error;
+    }
+    *out = model;
+    return OK;
+}
+
+void model_destroy(struct model *model)
+{
+    if (!model)
+        return;
+    graph_destroy(model->denoiser.graph);
+    graph_destroy(model->text.graph);
+    graph_destroy(model->encoder.graph);
+    graph_destroy(model->decoder.graph);
+    for (int kind = 0; kind < COMPONENT_COUNT; kind++)
+        network_close(model->networks[kind]);
+    free(model);
+}

@@ -1,0 +1,333 @@
+/* The flat vectors of trained numbers, and their way into a model's weights. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "engine/denoiser.h"
+#include "engine/parameters.h"
+
+enum { ARENA_MAX = 64 << 20 };
+
+struct owner { /* parameters and what they own */
+    struct parameters parameters;
+    struct parameter *table;
+    struct arena arena;
+};
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), end_length = strlen(end);
+    return length >= end_length && !strcmp(text + length - end_length, end) &&
+           (length == end_length || text[length - end_length - 1] == '.');
+}
+
+static bool is_target(const char *name, bool text, enum training_targets targets)
+{
+    static const char *const unet_names[] = {"to_q",    "to_k",     "to_v",          "to_out.0",
+                                             "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
+                                             "conv1",   "conv2",    "conv_shortcut"};
+    static const char *const text_names[] = {"q_proj", "k_proj", "v_proj", "out_proj", "mlp.fc1", "mlp.fc2"};
+    const char *const *names = text ? text_names : unet_names;
+    size_t wide = text ? 6 : 11, count = targets == TARGETS_ATTENTION ? 4 : wide;
+    for (size_t i = 0; i < count; i++) {
+        if (ends_with(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
+static void append(struct owner *owner, struct parameter parameter)
+{
+    parameter.count = 1;
+    for (size_t i = 0; i < parameter.dimensions; i++)
+        parameter.count *= parameter.shape[i];
+    parameter.offset = owner->parameters.count;
+    owner->parameters.count += parameter.count;
+    owner->table[owner->parameters.table_count++] = parameter;
+}
+
+static void append_lora(struct owner *owner, enum component kind, const struct layer *layer)
+{
+    const struct conv *conv = &layer->conv;
+    size_t rank = owner->parameters.rank, dimensions = conv->kernel == 1 ? 2 : 4;
+    append(owner, (struct parameter){.component = kind,
+                                     .module = layer->name,
+                                     .role = PARAMETER_LORA_A,
+                                     .dimensions = dimensions,
+                                     .shape = {rank, conv->in, conv->kernel, conv->kernel}});
+    append(owner, (struct parameter){.component = kind,
+                                     .module = layer->name,
+                                     .role = PARAMETER_LORA_B,
+                                     .dimensions = dimensions,
+                                     .shape = {conv->out, rank, 1, 1}});
+}
+
+static void append_loras(struct owner *owner, const struct network *network, enum training_targets targets)
+{
+    for (const struct layer *layer = network->layers; layer; layer = layer->next) {
+        if (is_target(layer->name, network->kind != COMPONENT_UNET, targets))
+            append_lora(owner, network->kind, layer);
+    }
+}
+
+static void append_everything(struct owner *owner, const struct network *network)
+{
+    for (const struct layer *layer = network->layers; layer; layer = layer->next) {
+        const struct conv *conv = &layer->conv;
+        append(owner, (struct parameter){.component = network->kind,
+                                         .module = layer->name,
+                                         .role = PARAMETER_WEIGHT,
+                                         .dimensions = conv->kernel == 1 ? 2 : 4,
+                                         .shape = {conv->out, conv->in, conv->kernel, conv->kernel}});
+        if (layer->bias)
+            append(owner, (struct parameter){.component = network->kind,
+                                             .module = layer->name,
+                                             .role = PARAMETER_BIAS,
+                                             .dimensions = 1,
+                                             .shape = {conv->out}});
+    }
+    for (const struct norm *norm = network->norms; norm; norm = norm->next) {
+        append(owner, (struct parameter){.component = network->kind,
+                                         .module = norm->name,
+                                         .role = PARAMETER_WEIGHT,
+                                         .dimensions = 1,
+                                         .shape = {norm->channels}});
+        append(owner, (struct parameter){.component = network->kind,
+                                         .module = norm->name,
+                                         .role = PARAMETER_BIAS,
+                                         .dimensions = 1,
+                                         .shape = {norm->channels}});
+    }
+}
+
+static size_t count_entries(const struct model *model)
+{
+    size_t count = 0;
+    for (int kind = 0; kind < COMPONENT_COUNT; kind++) {
+        if (!model->networks[kind])
+            continue;
+        for (const struct layer *layer = model->networks[kind]->layers; layer; layer = layer->next)
+            count += 2;
+        for (const struct norm *norm = model->networks[kind]->norms; norm; norm = norm->next)
+            count += 2;
+    }
+    return count;
+}
+
+static struct layer *find_layer(const struct model *model, enum component kind, const char *name)
+{
+    struct layer *layer = model->networks[kind] ? model->networks[kind]->layers : NULL;
+    while (layer && layer->name != name && strcmp(layer->name, name))
+        layer = layer->next;
+    return layer;
+}
+
+static struct norm *find_norm(const struct model *model, enum component kind, const char *name)
+{
+    struct norm *norm = model->networks[kind]->norms;
+    while (norm && norm->name != name)
+        norm = norm->next;
+    return norm;
+}
+
+/* FULL: from the files into the vector. */
+static struct error read_values(const struct model *model, struct parameters *parameters)
+{
+    for (size_t i = 0; i < parameters->table_count; i++) {
+        const struct parameter *parameter = &parameters->table[i];
+        const struct layer *layer = find_layer(model, parameter->component, parameter->module);
+        float *values = parameters->values + parameter->offset;
+        if (layer && parameter->role == PARAMETER_WEIGHT) {
+            TRY(layer_read(layer, values));
+            continue;
+        }
+        const struct norm *norm = layer ? NULL : find_norm(model, parameter->component, parameter->module);
+        const float *source = layer ? layer->bias : parameter->role == PARAMETER_WEIGHT ? norm->gamma : norm->beta;
+        memcpy(values, source, parameter->count * sizeof *values);
+    }
+    return OK;
+}
+
+static struct error check_options(const struct parameter_options *options)
+{
+    if (options->targets == TARGETS_FULL && (options->text || !options->unet))
+        return error_make(ERR_INVALID, "full training is for the UNet alone");
+    if (options->targets != TARGETS_FULL && (!options->rank || options->rank > LORA_RANK_MAX))
+        return error_make(ERR_INVALID, "the rank must be 1 to %d", LORA_RANK_MAX);
+    if (!options->unet && !options->text)
+        return error_make(ERR_INVALID, "there is nothing to train");
+    return OK;
+}
+
+static struct error create(struct model *model, const struct parameter_options *options, struct owner *owner)
+{
+    struct parameters *parameters = &owner->parameters;
+    owner->table = arena_array(&owner->arena, count_entries(model), sizeof *owner->table);
+    parameters->table = owner->table;
+    parameters->rank = options->targets == TARGETS_FULL ? 0 : options->rank;
+    parameters->alpha = options->alpha;
+    if (options->targets == TARGETS_FULL)
+        append_everything(owner, model->networks[COMPONENT_UNET]);
+    else if (options->unet)
+        append_loras(owner, model->networks[COMPONENT_UNET], options->targets);
+    if (options->text)
+        append_loras(owner, model->networks[COMPONENT_TEXT], options->targets);
+    if (options->text && model->info.xl)
+        append_loras(owner, model->networks[COMPONENT_TEXT_2], options->targets);
+    parameters->values = floats_create(parameters->count);
+    parameters->gradients = floats_create(parameters->count);
+    if (!parameters->values || !parameters->gradients)
+        return error_make(ERR_INTERNAL, "out of memory");
+    memset(parameters->values, 0, parameters->count * sizeof(float));
+    memset(parameters->gradients, 0, parameters->count * sizeof(float));
+    return options->targets == TARGETS_FULL ? read_values(model, parameters) : OK;
+}
+
+struct error parameters_create(struct model *model, const struct parameter_options *options, struct parameters **out)
+{
+    TRY(check_options(options));
+    struct owner *owner = calloc(1, sizeof *owner);
+    if (!owner)
+        return error_make(ERR_INTERNAL, "out of memory");
+    arena_init(&owner->arena, ARENA_MAX);
+    struct error error = create(model, options, owner);
+    if (error.code) {
+        parameters_destroy(&owner->parameters);
+        return error;
+    }
+    *out = &owner->parameters;
+    return OK;
+}
+
+void parameters_destroy(struct parameters *parameters)
+{
+    if (!parameters)
+        return;
+    struct owner *owner = (struct owner *)parameters; /* its first member */
+    free(parameters->values);
+    free(parameters->gradients);
+    arena_finish(&owner->arena);
+    free(owner);
+}
+
+/* ---- into the weights ---- */
+
+bool parameters_are_weights(const struct parameters *parameters)
+{
+    return parameters->rank == 0;
+}
+
+void parameters_publish(struct model *model, const struct parameters *parameters)
+{
+    for (size_t i = 0; i < parameters->table_count; i++) {
+        const struct parameter *parameter = &parameters->table[i];
+        struct layer *layer = find_layer(model, parameter->component, parameter->module);
+        const float *values = parameters->values + parameter->offset;
+        if (layer && parameter->role == PARAMETER_WEIGHT) {
+            conv_pack(&layer->conv, values, layer->packed);
+            if (layer->packed_backward)
+                conv_pack_backward(&layer->conv, values, layer->packed_backward);
+            continue;
+        }
+        struct norm *norm = layer ? NULL : find_norm(model, parameter->component, parameter->module);
+        float *target = layer ? layer->bias : parameter->role == PARAMETER_WEIGHT ? norm->gamma : norm->beta;
+        memcpy(target, values, parameter->count * sizeof *values);
+    }
+}
+
+/* weights[out, in k k] += scale B[out, rank] A[rank, in k k] */
+static void add_delta(struct pool *pool, const struct lora_delta *delta, float *weights)
+{
+    size_t columns = delta->in * delta->kernel * delta->kernel;
+    gemm(pool, &(struct gemm){.m = delta->out,
+                              .n = columns,
+                              .k = delta->rank,
+                              .a = delta->b,
+                              .lda = delta->rank,
+                              .b = delta->a,
+                              .ldb = columns,
+                              .c = weights,
+                              .ldc = columns,
+                              .alpha = delta->scale,
+                              .beta = 1});
+}
+
+static struct error check_delta(const struct model *model, const struct lora_delta *delta)
+{
+    const struct layer *layer =
+        delta->component < COMPONENT_COUNT ? find_layer(model, delta->component, delta->module) : NULL;
+    if (!layer)
+        return error_make(ERR_INVALID, "the LoRA changes %s, which the base model does not have", delta->module);
+    const struct conv *conv = &layer->conv;
+    if (conv->in != delta->in || conv->out != delta->out || conv->kernel != delta->kernel)
+        return error_make(ERR_INVALID, "the LoRA was made for another base model: %s has other sizes", delta->module);
+    if (!delta->rank || delta->rank > 4 * LORA_RANK_MAX)
+        return error_make(ERR_INVALID, "the LoRA's rank at %s is not 1 to %d", delta->module, 4 * LORA_RANK_MAX);
+    return OK;
+}
+
+/* From the file, so that merging twice or in another order leaves no trace. */
+static struct error merge_layer(struct model *model, struct layer *layer, enum component kind,
+                                const struct lora_delta *deltas, size_t count)
+{
+    CLEANUP_FREE float *weights = NULL;
+    bool merged = false;
+    for (size_t i = 0; i < count; i++) {
+        if (deltas[i].component != kind || strcmp(deltas[i].module, layer->name))
+            continue;
+        if (!weights) {
+            weights = floats_create(layer_weight_count(layer));
+            if (!weights)
+                return error_make(ERR_INTERNAL, "out of memory");
+            TRY(layer_read(layer, weights));
+        }
+        add_delta(model->pool, &deltas[i], weights);
+        merged = true;
+    }
+    if (layer->merged && !merged) {
+        weights = floats_create(layer_weight_count(layer));
+        if (!weights)
+            return error_make(ERR_INTERNAL, "out of memory");
+        TRY(layer_read(layer, weights));
+    }
+    if (weights)
+        conv_pack(&layer->conv, weights, layer->packed);
+    layer->merged = merged;
+    return OK;
+}
+
+struct error model_merge(struct model *model, const struct lora_delta *deltas, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        TRY(check_delta(model, &deltas[i]));
+    for (int kind = 0; kind < COMPONENT_COUNT; kind++) {
+        struct layer *layer = model->networks[kind] ? model->networks[kind]->layers : NULL;
+        for (; layer; layer = layer->next)
+            TRY(merge_layer(model, layer, (enum component)kind, deltas, count));
+    }
+    return OK;
+}
+
+struct error model_merge_parameters(struct model *model, const struct parameters *parameters, float strength)
+{
+    if (parameters_are_weights(parameters)) {
+        parameters_publish(model, parameters);
+        return OK;
+    }
+    CLEANUP_FREE struct lora_delta *deltas = calloc(parameters->table_count / 2 + 1, sizeof *deltas);
+    if (!deltas)
+        return error_make(ERR_INTERNAL, "out of memory");
+    for (size_t i = 0; i < parameters->table_count; i += 2) {
+        const struct parameter *a = &parameters->table[i], *b = a + 1;
+        deltas[i / 2] = (struct lora_delta){.component = a->component,
+                                            .module = a->module,
+                                            .rank = parameters->rank,
+                                            .in = a->shape[1],
+                                            .out = b->shape[0],
+                                            .kernel = a->dimensions == 2 ? 1 : a->shape[2],
+                                            .a = parameters->values + a->offset,
+                                            .b = parameters->values + b->offset,
+                                            .scale = strength * parameters->alpha / (float)parameters->rank};
+    }
+    return model_merge(model, deltas, parameters->table_count / 2);
+}
