@@ -61,7 +61,12 @@ void buf_puts(struct buf *buf, const char *text)
 
 void buf_putc(struct buf *buf, char byte)
 {
-    buf_append(buf, &byte, 1);
+    char *room = buf_reserve(buf, 1);
+    if (!room)
+        return;
+    room[0] = byte;
+    room[1] = '\0';
+    buf->len++;
 }
 
 void buf_printf(struct buf *buf, const char *format, ...)

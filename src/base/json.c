@@ -208,24 +208,52 @@ bool json_bool(const struct json *object, const char *key, bool fallback)
     return member ? member->truth : fallback;
 }
 
+static bool needs_escape(unsigned char c)
+{
+    return c < 0x20 || c == '"' || c == '\\';
+}
+
+/* Length of the run that needs no escape, eight bytes at a time: a byte under n borrows into its top bit in x - n. */
+static size_t plain_length(const char *text, size_t len)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    size_t i = 0;
+    for (; i + 8 <= len; i += 8) {
+        uint64_t x;
+        memcpy(&x, text + i, 8);
+        uint64_t quote = x ^ (ones * '"'), slash = x ^ (ones * '\\');
+        uint64_t hits = ((x - ones * 0x20) & ~x) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
+        if (hits & tops)
+            break;
+    }
+    while (i < len && !needs_escape((unsigned char)text[i]))
+        i++;
+    return i;
+}
+
+static void write_escape(struct buf *out, unsigned char c)
+{
+    if (c == '"' || c == '\\')
+        buf_append(out, (char[]){'\\', (char)c}, 2);
+    else if (c == '\n')
+        buf_puts(out, "\\n");
+    else
+        buf_printf(out, "\\u%04x", c);
+}
+
 static void write_string(struct buf *out, const char *text, size_t len)
 {
+    char *room = buf_reserve(out, len + 2); /* enough when nothing is escaped, which is nearly always */
+    if (!room)
+        return;
     buf_putc(out, '"');
-    size_t plain = 0; /* start of the run not yet written */
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\')
-            continue;
-        buf_append(out, text + plain, i - plain);
-        plain = i + 1;
-        if (c == '"' || c == '\\')
-            buf_append(out, (char[]){'\\', (char)c}, 2);
-        else if (c == '\n')
-            buf_puts(out, "\\n");
-        else
-            buf_printf(out, "\\u%04x", c);
+    for (size_t at = 0; at < len; at++) {
+        size_t plain = plain_length(text + at, len - at);
+        buf_append(out, text + at, plain);
+        at += plain;
+        if (at < len)
+            write_escape(out, (unsigned char)text[at]);
     }
-    buf_append(out, text + plain, len - plain);
     buf_putc(out, '"');
 }
 
