@@ -1,5 +1,6 @@
 #include "domain/asset.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -26,11 +27,20 @@ struct error picture_decode(struct arena *arena, const char *field, const char *
     return OK;
 }
 
+static struct error check_in_turn(const struct domain *domain, const void *bytes, size_t size, struct media_info *info)
+{
+    while (sem_wait(domain->decoding) < 0 && errno == EINTR)
+        continue;
+    struct error error = media_check(bytes, size, info);
+    sem_post(domain->decoding);
+    return error;
+}
+
 struct error picture_take(const struct domain *domain, struct arena *arena, const char *field, const void *bytes,
                           size_t size, const char *name, struct picture *picture)
 {
     const char *warning;
-    struct error error = media_check(bytes, size, &picture->info);
+    struct error error = check_in_turn(domain, bytes, size, &picture->info);
     if (error.code == ERR_INVALID)
         return error_field(field, "is refused: %s", error.text);
     TRY(error);

@@ -2,6 +2,7 @@
  * calls. */
 #pragma once
 
+#include <semaphore.h>
 #include <stdint.h>
 
 #include "base/crypt.h"
@@ -12,6 +13,7 @@ struct db;
 struct transform_cache;
 
 enum {
+    decoding_max = 2,
     training_images_max = 1000, /* of one model; the documented plans stop at 50, a studio's own server need not */
     url_secret_size = 32,       /* bytes of the HMAC key */
     collector_age_ms = 3600000, /* a blob that no row refers to lives this long: no request takes an hour */
@@ -22,6 +24,7 @@ struct domain {
     struct blob_store *blobs;
     struct captioner *captioner;
     struct transform_cache *transforms;
+    sem_t *decoding; /* permits to hold a decoded picture, which may have 100 megapixels; decoding_max of them */
     uint8_t url_secret[url_secret_size];
     const char *public_url; /* of asset links, without a slash at the end: "http://127.0.0.1:8787" */
 };

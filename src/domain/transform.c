@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,6 @@
 struct transform_cache {
     char *directory;
     int64_t bytes_max;
-    sem_t running;
     pthread_mutex_t lock; /* of bytes, and held while evicting */
     int64_t bytes;
 };
@@ -104,7 +102,6 @@ struct error transform_cache_create(struct transform_cache **made, const char *d
         return error_make(ERR_INTERNAL, "out of memory");
     }
     cache->bytes_max = bytes_max;
-    sem_init(&cache->running, 0, transform_running_max);
     pthread_mutex_init(&cache->lock, NULL);
     struct arena arena;
     arena_init(&arena, listing_bytes_max);
@@ -121,7 +118,6 @@ void transform_cache_destroy(struct transform_cache *cache)
 {
     if (!cache)
         return;
-    sem_destroy(&cache->running);
     pthread_mutex_destroy(&cache->lock);
     free(cache->directory);
     free(cache);
@@ -212,10 +208,10 @@ static struct error make(const struct domain *domain, struct arena *arena, const
 static struct error make_in_turn(const struct domain *domain, struct arena *arena, const struct asset *asset,
                                  const struct media_transform *transform, const char *path)
 {
-    while (sem_wait(&domain->transforms->running) < 0 && errno == EINTR)
+    while (sem_wait(domain->decoding) < 0 && errno == EINTR)
         continue;
     struct error error = fs_exists(path) ? OK : make(domain, arena, asset, transform, path);
-    sem_post(&domain->transforms->running);
+    sem_post(domain->decoding);
     return error;
 }
 

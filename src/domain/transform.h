@@ -10,8 +10,6 @@
 
 struct transform_cache;
 
-enum { transform_running_max = 2 }; /* at once: each may hold a decoded 100-megapixel picture */
-
 struct error transform_cache_create(struct transform_cache **cache, const char *directory, int64_t bytes_max)
     __attribute__((warn_unused_result));
 void transform_cache_destroy(struct transform_cache *cache);

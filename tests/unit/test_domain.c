@@ -23,6 +23,7 @@ struct world {
     struct arena arena;
     char directory[64];
     struct domain domain;
+    sem_t decoding;
     struct caller caller, stranger;
 };
 
@@ -51,6 +52,8 @@ static int setup(void **state)
     assert_ok(transform_cache_create(&world->domain.transforms, path_in(world, "cache"), 1 << 20));
     assert_ok(url_secret_load(world->domain.db, world->domain.url_secret));
     world->domain.public_url = "http://host:1";
+    sem_init(&world->decoding, 0, decoding_max);
+    world->domain.decoding = &world->decoding;
     world->domain.captioner = captioner_file_create();
     make_caller(world, "ours", &world->caller);
     make_caller(world, "theirs", &world->stranger);
