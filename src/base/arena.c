@@ -91,6 +91,8 @@ char *arena_strdup(struct arena *arena, const char *text)
 
 char *arena_vprintf(struct arena *arena, const char *format, va_list args)
 {
+    if (!format)
+        die("no format", 0);
     va_list measured;
     va_copy(measured, args);
     int length = vsnprintf(NULL, 0, format, measured);
