@@ -38,9 +38,15 @@ struct error handle_serve_readiness(struct call *call)
 
 struct error handle_serve_metrics(struct call *call)
 {
+    struct health_jobs jobs[health_statuses_max];
+    size_t count;
+    TRY(health_count_jobs(call->domain, call->arena, jobs, &count));
     struct buf out;
     buf_init(&out, metrics_bytes_max);
     metrics_write(call->app->metrics, &out);
+    buf_puts(&out, "# HELP maquette_jobs Jobs that wait or run.\n# TYPE maquette_jobs gauge\n");
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&out, "maquette_jobs{status=\"%s\"} %lld\n", jobs[i].status, (long long)jobs[i].count);
     http_respond_buf(call->response, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
     buf_finish(&out);
     return OK;
