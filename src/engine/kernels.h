@@ -153,7 +153,7 @@ void concat_backward(struct pool *pool, size_t rows, size_t channels_a, size_t c
 void add_scaled(struct pool *pool, size_t count, float alpha, const float *a, float beta, const float *b, float *y);
 /* y[i] = fma(alpha, x[i], y[i]) */
 void axpy(struct pool *pool, size_t count, float alpha, const float *x, float *y);
-void scale(struct pool *pool, size_t count, float alpha, const float *x, float *y); /* y = alpha x; y may be x */
+void scale_by(struct pool *pool, size_t count, float alpha, const float *x, float *y); /* y = alpha x; y may be x */
 /* y[rows, channels] = x + bias[channels]; y may be x. */
 void bias_add(struct pool *pool, size_t rows, size_t channels, const float *x, const float *bias, float *y);
 /* y[batch, pixels, channels] = x + add[batch, channels] (time embedding); y may be x. */

@@ -1,0 +1,170 @@
+#include "engine/gemm.h"
+
+struct task {
+    const struct gemm *product;
+    size_t row_blocks, rows; /* of one block, save the last */
+    size_t column_blocks, columns;
+};
+
+/* B[k0 .. k0 + depth, column .. column + columns] alpha as panels [depth][PANEL], padded with zeros. */
+static void pack_b(const struct gemm *g, size_t k0, size_t depth, size_t column, size_t columns, float *out)
+{
+    for (size_t panel = 0; panel * PANEL < columns; panel++, out += depth * PANEL) {
+        size_t n = columns - panel * PANEL < PANEL ? columns - panel * PANEL : PANEL;
+        size_t first = column + panel * PANEL;
+        if (n < PANEL)
+            memset(out, 0, depth * PANEL * sizeof(float));
+        if (g->transpose_b) {
+            for (size_t j = 0; j < n; j++) {
+                const float *b = g->b + (first + j) * g->ldb + k0;
+                for (size_t k = 0; k < depth; k++)
+                    out[k * PANEL + j] = g->alpha * b[k];
+            }
+        } else {
+            for (size_t k = 0; k < depth; k++) {
+                const float *b = g->b + (k0 + k) * g->ldb + first;
+                for (size_t j = 0; j < n; j++)
+                    out[k * PANEL + j] = g->alpha * b[j];
+            }
+        }
+    }
+}
+
+/* A^T[rows, k0 .. k0 + depth] in groups [depth][PACK_ROWS]. */
+static void pack_a(const struct gemm *g, size_t row, size_t rows, size_t k0, size_t depth, float *out)
+{
+    for (size_t group = 0; group < rows; group += PACK_ROWS) {
+        size_t m = rows - group < PACK_ROWS ? rows - group : PACK_ROWS;
+        const float *a = g->a + k0 * g->lda + row + group;
+        for (size_t k = 0; k < depth; k++, a += g->lda, out += PACK_ROWS) {
+            if (m == PACK_ROWS)
+                memcpy(out, a, PACK_ROWS * sizeof(float));
+            else
+                memcpy(out, a, m * sizeof(float));
+        }
+    }
+}
+
+static void run_rows(struct strip *strip, size_t rows, const float *packed, size_t depth, float *const *c)
+{
+    if (strip->a) {
+        strip->rows = rows;
+        strip->c = c;
+        KERNEL(strip_run)(strip);
+        return;
+    }
+    for (size_t row = 0; row < rows; row += PACK_ROWS) {
+        strip->rows = rows - row < PACK_ROWS ? rows - row : PACK_ROWS;
+        strip->packed = packed + row * depth;
+        strip->c = c + row;
+        KERNEL(strip_run)(strip);
+    }
+}
+
+/* Rows [row, row + rows), rows <= GEMM_ROWS_MAX, and columns [column, end) of C. */
+static void run_block(const struct gemm *g, size_t row, size_t rows, size_t column, size_t end, float *scratch)
+{
+    const float *a[GEMM_ROWS_MAX];
+    float *c[GEMM_ROWS_MAX];
+    for (size_t i = 0; i < rows; i++) {
+        a[i] = g->transpose_a ? NULL : g->a + (row + i) * g->lda;
+        c[i] = g->c + (row + i) * g->ldc;
+    }
+    float *packed_b = scratch, *packed_a = scratch + 32 * PASS_DEPTH;
+    const size_t zero = 0;
+    struct pass pass = {0};
+    struct strip strip = {.segments = 1, .a = g->transpose_a ? NULL : a, .offsets = &zero, .packed_step = PACK_ROWS};
+    while (pass_next(&pass, 1, g->k)) {
+        bool begins = pass.start == 0;
+        if (g->transpose_a)
+            pack_a(g, row, rows, pass.start, pass.length, packed_a);
+        for (size_t n = column; n < end; n += STRIP_COLUMNS) {
+            strip.columns = end - n < STRIP_COLUMNS ? end - n : STRIP_COLUMNS;
+            pack_b(g, pass.start, pass.length, n, strip.columns, packed_b);
+            strip.length = pass.length;
+            strip.first = pass.first;
+            strip.b = packed_b;
+            strip.panel_stride = pass.length * PANEL;
+            strip.column = n;
+            strip.load = !begins || g->beta != 0.0f;
+            strip.beta = begins ? g->beta : 1.0f;
+            strip.bias = begins && g->bias ? g->bias + n : NULL;
+            run_rows(&strip, rows, packed_a, pass.length, c);
+        }
+    }
+}
+
+void KERNEL(gemm_serial)(const struct gemm *g, float *scratch)
+{
+    for (size_t row = 0; row < g->m; row += GEMM_ROWS_MAX)
+        run_block(g, row, g->m - row < GEMM_ROWS_MAX ? g->m - row : GEMM_ROWS_MAX, 0, g->n, scratch);
+}
+
+static void run_task(void *context, size_t chunk, float *scratch)
+{
+    const struct task *task = context;
+    const struct gemm *product = task->product;
+    size_t column_block = chunk % task->column_blocks;
+    size_t row_block = chunk / task->column_blocks % task->row_blocks;
+    size_t index = chunk / task->column_blocks / task->row_blocks;
+    struct gemm g = *product;
+    g.a += index * g.stride_a;
+    g.b += index * g.stride_b;
+    g.c += index * g.stride_c;
+    size_t row = row_block * task->rows, column = column_block * task->columns;
+    size_t rows = g.m - row < task->rows ? g.m - row : task->rows;
+    size_t end = g.n - column < task->columns ? g.n : column + task->columns;
+    run_block(&g, row, rows, column, end, scratch);
+}
+
+static size_t ceil_div(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Halves blocks until there are chunks enough, or the work of one is not worth handing out. */
+static void plan(struct task *task, size_t batch)
+{
+    const size_t chunks_wanted = 16, work_min = 64 * 1024;
+    const struct gemm *g = task->product;
+    task->rows = g->m < GEMM_ROWS_MAX ? ceil_div(g->m, PACK_ROWS) * PACK_ROWS : GEMM_ROWS_MAX;
+    task->columns = ceil_div(g->n, 32) * 32;
+    for (;;) {
+        task->row_blocks = ceil_div(g->m, task->rows);
+        task->column_blocks = ceil_div(g->n, task->columns);
+        bool enough = batch * task->row_blocks * task->column_blocks >= chunks_wanted ||
+                      task->rows * task->columns * g->k <= work_min;
+        if (!enough && task->rows > task->columns && task->rows > 2 * PACK_ROWS)
+            task->rows = ceil_div(task->rows, 2 * PACK_ROWS) * PACK_ROWS;
+        else if (!enough && task->columns > 32)
+            task->columns = ceil_div(task->columns, 64) * 32;
+        else if (!enough && task->rows > 2 * PACK_ROWS)
+            task->rows = ceil_div(task->rows, 2 * PACK_ROWS) * PACK_ROWS;
+        else
+            return;
+    }
+}
+
+/* No terms: C = beta C + bias, which the passes over k never reach. */
+static void without_terms(const struct gemm *g, size_t batch)
+{
+    for (size_t row = 0; row < batch * g->m; row++) {
+        float *c = g->c + row / g->m * g->stride_c + row % g->m * g->ldc;
+        for (size_t j = 0; j < g->n; j++)
+            c[j] = (g->beta != 0.0f ? g->beta * c[j] : 0.0f) + (g->bias ? g->bias[j] : 0.0f);
+    }
+}
+
+void KERNEL(gemm)(struct pool *pool, const struct gemm *product)
+{
+    size_t batch = product->batch ? product->batch : 1;
+    if (product->m == 0 || product->n == 0)
+        return;
+    if (product->k == 0) {
+        without_terms(product, batch);
+        return;
+    }
+    struct task task = {.product = product};
+    plan(&task, batch);
+    pool_run(pool, batch * task.row_blocks * task.column_blocks, run_task, &task);
+}
