@@ -13,6 +13,8 @@ import pytest
 import requests
 from PIL import Image
 
+import contract
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("MAQUETTE_BINARY", str(ROOT / "build/maquette"))
 
@@ -26,7 +28,9 @@ class Client:
         self.session.auth = (key, secret) if key else None
 
     def call(self, method, path, **arguments):
-        return self.session.request(method, self.url + "/v1" + path, timeout=60, **arguments)
+        answer = self.session.request(method, self.url + "/v1" + path, timeout=60, **arguments)
+        contract.check(answer, "/v1" + path)
+        return answer
 
     def ok(self, method, path, **arguments):
         answer = self.call(method, path, **arguments)
