@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "blob/blob.h"
 #include "commands.h"
+#include "default_base.h"
 #include "domain/collector.h"
 #include "domain/key.h"
 #include "domain/scheduler.h"
@@ -139,24 +140,6 @@ static struct error open_domain(struct server *server)
     return open_captioner(server);
 }
 
-/* base-models/tiny beside the directory of the program, or where an installation puts it. */
-static const char *shipped_base(struct arena *arena)
-{
-    static const char *const places[] = {"../base-models/tiny", "../share/maquette/base-models/tiny"};
-    CLEANUP_FREE char *program = realpath("/proc/self/exe", NULL);
-    if (!program)
-        return NULL;
-    *strrchr(program, '/') = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        char *path = realpath(arena_printf(arena, "%s/%s", program, places[i]), NULL);
-        const char *kept = arena_strdup(arena, path);
-        free(path);
-        if (kept)
-            return kept;
-    }
-    return NULL;
-}
-
 /* A directory that is not there is no reason not to serve: a launch says what is missing. */
 static const char *base_directory(struct server *server, const char *option, const char *fallback)
 {
@@ -179,8 +162,6 @@ static void log_collector_failure(struct error error)
 
 static struct error start_scheduler(struct server *server)
 {
-    struct arena *arena = &server->arena;
-    const char *program = arena_strdup(arena, "/proc/self/exe");
     struct scheduler_options options = {.domain = &server->domain, .failed = log_job_failure};
     struct training_settings *settings = &options.settings;
     int nice;
@@ -189,9 +170,9 @@ static struct error start_scheduler(struct server *server)
     TRY(int_option(server, "trainer-nice", 0, 19, &nice));
     settings->jobs_dir = in_data(server, "jobs");
     TRY(fs_make_dirs(settings->jobs_dir));
-    settings->base_sd15 = base_directory(server, "base", shipped_base(arena));
+    settings->base_sd15 = base_directory(server, "base", default_base_path(&server->arena));
     settings->base_sdxl = base_directory(server, "base-sdxl", settings->base_sd15);
-    const char *const command[] = {program, "train", NULL};
+    const char *const command[] = {"/proc/self/exe", "train", NULL};
     TRY(exec_local_create(&server->executor, &(struct exec_local_options){.command = command, .nice = nice}));
     options.executor = server->executor;
     return scheduler_create(&server->app.scheduler, &options);

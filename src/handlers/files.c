@@ -9,7 +9,6 @@ static struct error send_file(struct call *call, const struct transformed *file,
     /* An SVG is a document: opened by itself it must not run scripts in this origin. */
     http_add_header(call->response, "Content-Security-Policy",
                     "default-src 'none'; style-src 'unsafe-inline'; sandbox");
-    http_add_header(call->response, "X-Content-Type-Options", "nosniff");
     int64_t seconds = expires_s - call->now_ms / 1000;
     http_respond_file(call->response, file->mime, file->fd, 0, (uint64_t)file->size);
     call->response->etag = file->etag;
