@@ -23,6 +23,7 @@
 #include "domain/url.h"
 #include "exec/exec.h"
 #include "handlers/api.h"
+#include "handlers/documents.h"
 #include "handlers/metrics.h"
 #include "http/http.h"
 #include "media/caption.h"
@@ -259,6 +260,7 @@ static struct error start(struct server *server)
     TRY(open_data(server));
     TRY(open_domain(server));
     TRY(key_ring_create(&server->app.keys, server->domain.db));
+    TRY(documents_create(&server->app.documents));
     TRY(start_scheduler(server));
     TRY(collector_start(&server->collector, &server->domain, log_collector_failure));
     TRY(start_http(server));
@@ -278,6 +280,7 @@ static void stop(struct server *server)
     scheduler_destroy(server->app.scheduler);
     executor_destroy(server->executor);
     key_ring_destroy(server->app.keys);
+    documents_destroy(server->app.documents);
     metrics_destroy(server->app.metrics);
     captioner_destroy(server->domain.captioner);
     transform_cache_destroy(server->domain.transforms);

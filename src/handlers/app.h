@@ -3,6 +3,7 @@
 
 #include "domain/domain.h"
 
+struct documents;
 struct key_ring;
 struct metrics;
 struct scheduler;
@@ -12,5 +13,6 @@ struct app {
     struct key_ring *keys;
     struct scheduler *scheduler;
     struct metrics *metrics;
+    struct documents *documents;
     const char *version;
 };

@@ -1,5 +1,8 @@
 #include "domain/model.h"
 
+#include "api_fields.h"
+#include "domain/url.h"
+#include "handlers/documents.h"
 #include "handlers/render.h"
 
 enum { list_text_bytes_max = 64 * 1024, page_size_default = 100 };
@@ -93,12 +96,20 @@ struct error handle_create_model(struct call *call, const struct api_create_mode
     return answer_model(call, &model, answer);
 }
 
+/* The call that clients poll: answered from memory until something was written. */
 struct error handle_retrieve_model(struct call *call, const struct api_retrieve_model_request *request,
                                    struct api_model_answer *answer)
 {
+    const char *id = request->path.model_id;
+    uint64_t generation = db_generation(call->domain->db);
+    const char *key = arena_printf(call->arena, "%s/%s/%d/%lld", call->caller.project_id, id, call->original_assets,
+                                   (long long)url_expiry(call->now_ms));
     struct model model;
-    TRY(model_get(call->domain, call->arena, &call->caller, request->path.model_id, &model));
-    return answer_model(call, &model, answer);
+    if (documents_recall(call, key, generation))
+        return OK;
+    TRY(model_get(call->domain, call->arena, &call->caller, id, &model));
+    TRY(answer_model(call, &model, answer));
+    return documents_answer(call, key, generation, &api_model_answer_fields, answer);
 }
 
 static unsigned when(bool sent, enum model_set bit)

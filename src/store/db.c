@@ -12,6 +12,11 @@ struct error db_write(struct db *db, struct error (*work)(struct db_tx *tx, void
     return db->driver->write(db, work, context);
 }
 
+uint64_t db_generation(const struct db *db)
+{
+    return db->driver->generation(db);
+}
+
 struct error db_read_begin(struct db *db, struct db_tx **tx)
 {
     *tx = NULL;

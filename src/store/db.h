@@ -75,6 +75,10 @@ void db_close(struct db *db); /* no call may be under way */
 struct error db_write(struct db *db, struct error (*work)(struct db_tx *tx, void *context), void *context)
     __attribute__((warn_unused_result));
 
+/* A number that is another after every commit, for caches: what was read after it was asked for is current as long as
+ * it stays the same. 0 from a driver that cannot tell, since others write too: then nothing may be cached. */
+uint64_t db_generation(const struct db *db);
+
 /* A consistent view for reading. Keep it short: end it before waiting for anything. At most one a thread. */
 struct error db_read_begin(struct db *db, struct db_tx **tx) __attribute__((warn_unused_result));
 void db_read_end(struct db_tx *tx); /* NULL is fine */
@@ -102,6 +106,7 @@ double db_real(struct db_rows *rows, int column);                     /* 0 for S
 struct db_driver {
     void (*close)(struct db *db);
     struct error (*write)(struct db *db, struct error (*work)(struct db_tx *tx, void *context), void *context);
+    uint64_t (*generation)(const struct db *db);
     struct error (*read_begin)(struct db *db, struct db_tx **tx);
     void (*read_end)(struct db_tx *tx);
     struct error (*query)(struct db_tx *tx, struct db_rows **rows, const char *sql, const struct db_value *values,

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ struct sqlite_db {
     struct connection *free_readers;
     int readers_open;
 
+    atomic_uint_fast64_t generation; /* 1 + commits */
     pthread_t writer_thread;
     struct connection *writer;
     pthread_mutex_t queue_lock;
@@ -371,6 +373,7 @@ static void serve_batch(struct sqlite_db *db, struct request *batch)
         if (!sqlite3_get_autocommit(db->writer->handle))
             sqlite3_exec(db->writer->handle, "ROLLBACK", NULL, NULL, NULL);
     }
+    atomic_fetch_add(&db->generation, 1); /* before any caller is answered */
     for (struct request *at = batch, *next; at; at = next) {
         next = at->next; /* after sem_post the request may be gone */
         if (error.code && !at->error.code)
@@ -418,6 +421,12 @@ static struct error sqlite_write(struct db *face, struct error (*work)(struct db
         continue;
     sem_destroy(&request.done);
     return request.error.code ? error_adopt(request.error) : OK;
+}
+
+/* Only maquette keys writes beside the server, and keys are cached by their own rule. */
+static uint64_t sqlite_generation(const struct db *face)
+{
+    return atomic_load(&((const struct sqlite_db *)face)->generation);
 }
 
 /* Opening. */
@@ -500,6 +509,7 @@ static void sqlite_close(struct db *face)
 static const struct db_driver sqlite_driver = {
     .close = sqlite_close,
     .write = sqlite_write,
+    .generation = sqlite_generation,
     .read_begin = sqlite_read_begin,
     .read_end = sqlite_read_end,
     .query = sqlite_query,
@@ -525,6 +535,7 @@ static struct sqlite_db *sqlite_db_create(const struct db_options *options)
     }
     if (db->options.readers < 1 || db->options.readers > db_readers_max)
         db->options.readers = readers_default;
+    atomic_init(&db->generation, 1);
     db->queue_tail = &db->queue;
     pthread_mutex_init(&db->queue_lock, NULL);
     pthread_cond_init(&db->queue_filled, NULL);
