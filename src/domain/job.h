@@ -13,6 +13,7 @@
 enum {
     job_page_max = 200,
     job_types_max = 40,
+    job_running_max = 128,      /* at a time; the scheduler's slots are fewer */
     job_history_max = 200,      /* changes of status; a job makes about 8 */
     job_metadata_max = 2 << 20, /* bytes of JSON */
 };
@@ -61,9 +62,10 @@ struct error job_insert(struct db_tx *tx, struct arena *arena, const struct job 
 struct error job_update(struct db_tx *tx, struct arena *arena, struct job *job, const char *status, int64_t now_ms)
     __attribute__((warn_unused_result));
 bool job_status_is_final(const char *status);
-/* The first `limit` jobs in queue order that are not done, or only those past the queue when limit is 0. */
+/* The first `limit` jobs that wait, in queue order. */
 struct error job_list_queued(struct db_tx *tx, struct arena *arena, int64_t limit, struct job **jobs, size_t *count)
     __attribute__((warn_unused_result));
+/* Those that were taken from the queue and are not done. */
 struct error job_list_running(struct db_tx *tx, struct arena *arena, struct job **jobs, size_t *count)
     __attribute__((warn_unused_result));
 /* Tells every queued training's model its place, after the queue moved. */

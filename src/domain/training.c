@@ -1,0 +1,261 @@
+#include "domain/training.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "domain/dataset.h"
+#include "domain/training_parameters.h"
+
+/* Everything that must hold before a training starts, found out in one snapshot. */
+struct plan {
+    const struct training_type *type;
+    struct training_data data;
+    const char *parameters; /* resolved, JSON */
+    const char *base;       /* directory */
+};
+
+static struct error count_rows(struct db_tx *tx, const char *sql, const char *model_id, int64_t *count)
+{
+    struct db_rows *rows;
+    bool row;
+    TRY(db_query(tx, &rows, sql, model_id ? &(struct db_value){DB_TEXT, model_id, 0, 0} : NULL, model_id != NULL));
+    TRY(db_next(rows, &row));
+    *count = row ? db_int(rows, 0) : 0;
+    return OK;
+}
+
+static struct error count_data(struct db_tx *tx, struct arena *arena, const struct model *model,
+                               struct training_data *data)
+{
+    const struct json *concepts = NULL;
+    data->images = model->training_image_count;
+    if (model->concepts)
+        TRY(json_parse(arena, model->concepts, strlen(model->concepts), &concepts));
+    data->concepts = concepts ? (int64_t)concepts->count : 0;
+    return count_rows(tx, "SELECT COUNT(*) FROM training_pair WHERE model_id = ?1", model->id, &data->pairs);
+}
+
+/* What the model stored for its next training, under what this request says. */
+static const struct json *merge(struct arena *arena, const char *stored, const struct json *asked)
+{
+    struct json_change changes[64];
+    size_t count = 0;
+    JSON_EACH (member, asked) {
+        struct buf text;
+        if (count == sizeof changes / sizeof *changes || member->kind == JSON_NULL)
+            continue;
+        buf_init(&text, 1 << 20);
+        json_put_tree(&(struct json_writer){.out = &text}, NULL, member);
+        changes[count++] = (struct json_change){member->key, arena_copy(arena, text.data, text.len)};
+        buf_finish(&text);
+    }
+    const char *merged = json_object_with(arena, stored, changes, count);
+    const struct json *root;
+    return json_parse(arena, merged, strlen(merged), &root).code ? asked : root;
+}
+
+static struct error find_base(const struct training_settings *settings, const struct training_type *type,
+                              const char **base)
+{
+    if (!type->embedded)
+        return error_make(ERR_INVALID,
+                          "No trainer is configured for models of type %s: the embedded engine trains sd-1_5-lora and "
+                          "sd-xl-lora, create the model with one of these",
+                          type->model_type);
+    *base = type->family == FAMILY_SDXL ? settings->base_sdxl : settings->base_sd15;
+    if (!*base)
+        return error_make(ERR_INVALID, "No base model is configured for type %s: start the server with --base DIR",
+                          type->model_type);
+    return OK;
+}
+
+/* A model that has never been trained may carry parameters for its first training; one that has carries the last
+ * training's, which are not asked for again. */
+static struct error make_plan(struct db_tx *tx, const struct training_settings *settings, struct arena *arena,
+                              const struct model *model, const struct json *asked, int64_t images_count,
+                              struct plan *plan)
+{
+    plan->type = training_type_find(model->type);
+    if (!plan->type)
+        return error_make(ERR_INVALID, "Models of type %.64s cannot be trained", model->type);
+    TRY(count_data(tx, arena, model, &plan->data));
+    if (images_count >= 0)
+        plan->data.images = images_count;
+    const char *stored = strcmp(model->status, "new") == 0 ? model->parameters : "{}";
+    TRY(training_parameters_resolve(arena, plan->type, &plan->data, merge(arena, stored, asked), &plan->parameters));
+    return find_base(settings, plan->type, &plan->base);
+}
+
+struct error training_quote(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
+                            const struct caller *caller, const char *model_id, const struct json *parameters,
+                            int64_t images_count, struct training_quote *quote)
+{
+    struct db_tx *tx CLEANUP_DB_READ = NULL;
+    struct model model;
+    struct plan plan;
+    *quote = (struct training_quote){0};
+    TRY(db_read_begin(domain->db, &tx));
+    TRY(model_find_idle(tx, arena, caller->project_id, model_id, &model));
+    return make_plan(tx, settings, arena, &model, parameters, images_count, &plan);
+}
+
+struct launch {
+    const struct training_settings *settings;
+    struct arena *arena;
+    const struct caller *caller;
+    const char *model_id;
+    const struct json *asked;
+    const char *job_id;
+    int64_t now_ms;
+    struct job *job;
+    struct model *model;
+};
+
+static const char *quote_json(struct arena *arena, const char *text)
+{
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    json_put_string(&(struct json_writer){.out = &out}, NULL, text);
+    const char *quoted = arena_copy(arena, out.data ? out.data : "", out.len);
+    buf_finish(&out);
+    return quoted;
+}
+
+static void fill_job(const struct launch *launch, const struct plan *plan)
+{
+    struct arena *arena = launch->arena;
+    const struct model *model = launch->model;
+    const struct json_change input[] = {
+        {"modelId", quote_json(arena, model->id)},
+        {"type", quote_json(arena, model->type)},
+        {"trainingImagesNumber", arena_printf(arena, "%lld", (long long)plan->data.images)},
+        {"parameters", plan->parameters},
+    };
+    const char *shown = json_object_with(arena, "{}", input, sizeof input / sizeof *input);
+    const struct json_change base = {"base", quote_json(arena, plan->base)};
+    *launch->job = (struct job){
+        .id = launch->job_id,
+        .project_id = model->project_id,
+        .author_id = launch->caller->key_id,
+        .model_id = model->id,
+        .type = plan->type->job_type,
+        .status = "queued",
+        .metadata = json_object_with(arena, "{}", &(struct json_change){"input", shown}, 1),
+        .input = json_object_with(arena, shown, &base, 1),
+        .queued_at = launch->now_ms,
+        .created_at = launch->now_ms,
+        .updated_at = launch->now_ms,
+    };
+}
+
+/* A training names a model that has no name yet. */
+static const char *make_name(const struct launch *launch, const struct plan *plan)
+{
+    char date[clock_iso_size];
+    if (launch->model->name[0])
+        return launch->model->name;
+    clock_format_iso(date, launch->now_ms);
+    return arena_printf(launch->arena, "%.32s %.10s", plan->type->model_type, date);
+}
+
+static const char *make_description(const struct launch *launch, const struct plan *plan)
+{
+    if (launch->model->short_description[0])
+        return launch->model->short_description;
+    return arena_printf(launch->arena, "Trained on %lld image%s", (long long)plan->data.images,
+                        plan->data.images == 1 ? "" : "s");
+}
+
+static struct error check_queue(struct db_tx *tx, int64_t *waiting)
+{
+    TRY(count_rows(tx, "SELECT COUNT(*) FROM job WHERE status IN ('pending', 'queued')", NULL, waiting));
+    if (*waiting >= training_queue_max)
+        return error_make(ERR_PLAN_LIMIT, "%d trainings wait already: try again later", training_queue_max);
+    return OK;
+}
+
+static struct error launch_work(struct db_tx *tx, void *context)
+{
+    const struct launch *launch = context;
+    struct arena *arena = launch->arena;
+    struct plan plan;
+    int64_t waiting;
+    TRY(model_find_idle(tx, arena, launch->caller->project_id, launch->model_id, launch->model));
+    TRY(make_plan(tx, launch->settings, arena, launch->model, launch->asked, -1, &plan));
+    TRY(check_queue(tx, &waiting));
+    fill_job(launch, &plan);
+    TRY(job_insert(tx, arena, launch->job));
+    const char *progress =
+        arena_printf(arena, "{\"stage\":\"queued-for-train\",\"progress\":0,\"position\":%lld,\"updatedAt\":%lld}",
+                     (long long)waiting + 1, (long long)launch->now_ms);
+    TRY(db_execute(tx, NULL,
+                   "UPDATE model SET status = 'training', name = ?2, short_description = ?3, parameters = ?4, "
+                   "training_progress = ?5, training_stats = NULL, updated_at = ?6 WHERE id = ?1",
+                   DB_BIND(db_t(launch->model_id), db_t(make_name(launch, &plan)),
+                           db_t(make_description(launch, &plan)), db_t(plan.parameters), db_t(progress),
+                           db_i(launch->now_ms))));
+    return job_find(tx, arena, launch->job_id, launch->job);
+}
+
+struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
+                             const struct caller *caller, const char *model_id, const struct json *parameters,
+                             struct job *job, struct model *model)
+{
+    char id[id_size];
+    struct launch launch = {settings,       arena, caller, model_id, parameters, id_make(id, "job_"),
+                            clock_now_ms(), job,   model};
+    TRY(db_write(domain->db, launch_work, &launch));
+    return model_get(domain, arena, caller, model_id, model);
+}
+
+struct cancel {
+    struct arena *arena;
+    const struct caller *caller;
+    const char *model_id;
+    int64_t now_ms;
+};
+
+static struct error find_live_job(struct db_tx *tx, struct arena *arena, const char *model_id, struct job *job)
+{
+    struct db_rows *rows;
+    bool row;
+    TRY(db_query(tx, &rows,
+                 "SELECT id FROM job WHERE model_id = ?1 AND status IN ('pending', 'queued', 'warming-up', "
+                 "'in-progress', 'finalizing') ORDER BY created_at DESC LIMIT 1",
+                 DB_BIND(db_t(model_id))));
+    TRY(db_next(rows, &row));
+    if (!row)
+        return error_make(ERR_INVALID, "Model is not training");
+    const char *id = db_text(arena, rows, 0);
+    while (row)
+        TRY(db_next(rows, &row));
+    return job_find(tx, arena, id, job);
+}
+
+static struct error cancel_work(struct db_tx *tx, void *context)
+{
+    const struct cancel *cancel = context;
+    struct model model;
+    struct job job;
+    TRY(model_find(tx, cancel->arena, cancel->caller->project_id, cancel->model_id, &model));
+    if (!model_is_training(&model))
+        return error_make(ERR_INVALID, "Model is not training");
+    TRY(find_live_job(tx, cancel->arena, cancel->model_id, &job));
+    if (strcmp(job.status, "queued") != 0 && strcmp(job.status, "pending") != 0)
+        return db_execute(tx, NULL, "UPDATE job SET cancel_requested = 1 WHERE id = ?1", DB_BIND(db_t(job.id)));
+    TRY(job_update(tx, cancel->arena, &job, "canceled", cancel->now_ms));
+    TRY(db_execute(tx, NULL,
+                   "UPDATE model SET status = 'training-canceled', training_progress = '{}', updated_at = ?2 "
+                   "WHERE id = ?1",
+                   DB_BIND(db_t(model.id), db_i(cancel->now_ms))));
+    return job_renumber_queue(tx, cancel->now_ms);
+}
+
+struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,
+                             const char *model_id, struct model *model)
+{
+    struct cancel cancel = {arena, caller, model_id, clock_now_ms()};
+    TRY(db_write(domain->db, cancel_work, &cancel));
+    return model_get(domain, arena, caller, model_id, model);
+}
