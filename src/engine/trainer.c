@@ -26,7 +26,7 @@ enum {
     memory_a_byte = 3,         /* a byte of weights in the files takes at least this much: fp32 and packed copies */
 };
 
-enum stage { STAGE_START, STAGE_BASE, STAGE_DATA, STAGE_RUN }; /* what an error is blamed on */
+enum stage { STAGE_JOB, STAGE_BASE, STAGE_DATA, STAGE_RUN }; /* what an error is blamed on */
 
 struct run {
     const struct trainer_options *options;
@@ -359,7 +359,7 @@ static struct blame blame_for(const struct run *run, struct error error)
         return data;
     if (error.code == ERR_IO)
         return disk;
-    return error.code == ERR_INVALID ? job : internal;
+    return error.code == ERR_INVALID || run->stage == STAGE_JOB ? job : internal;
 }
 
 static struct error failed_event(struct run *run, struct error error)

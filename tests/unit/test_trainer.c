@@ -1,0 +1,467 @@
+/* Trainings of a few steps on the base that ships: the same bytes however often they are interrupted, and failures that
+ * say what is wrong. Pictures are a line of text here: the engine knows no image formats. */
+#include "unit.h"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/json.h"
+#include "engine/safetensors.h"
+#include "engine/trainer.h"
+
+enum { path_max = 512, side = 40, patience_ms = 60000 };
+
+static char world[] = "/tmp/trainer-XXXXXX";
+static char base[path_max];
+static volatile sig_atomic_t stop;
+
+/* ---- a job folder ---- */
+
+static void path_in(const char *job, const char *name, char path[path_max])
+{
+    assert_true(snprintf(path, path_max, "%s/%s/%s", world, job, name) < path_max);
+}
+
+static void write_text(const char *job, const char *name, const char *text)
+{
+    char path[path_max];
+    path_in(job, name, path);
+    assert_ok(fs_write_atomic(path, text, strlen(text)));
+}
+
+/* Three pictures, six steps, a checkpoint after three, unless parameters say otherwise. */
+static void make_job(const char *job, const char *parameters, const char *prompts)
+{
+    char path[path_max], text[4096];
+    path_in(job, "dataset", path);
+    assert_ok(fs_make_dirs(path));
+    write_text(job, "dataset/0001.png", "picture 200");
+    write_text(job, "dataset/0002.png", "picture 90");
+    write_text(job, "dataset/0003.png", "picture 20");
+    snprintf(text, sizeof text,
+             "{\"version\":1,\"jobId\":\"job_1\",\"name\":\"test\",\"type\":\"sd-1_5-lora\",\"base\":{\"path\":\"%s\"},"
+             "\"threads\":1,\"seed\":9,\"parameters\":{\"rank\":2,\"learningRate\":0.000005%s},\"items\":["
+             "{\"image\":\"dataset/0001.png\",\"caption\":\"cat\",\"sourceId\":\"asset_1\"},"
+             "{\"image\":\"dataset/0002.png\",\"caption\":\"daiton tree\",\"sourceId\":\"asset_2\"},"
+             "{\"image\":\"dataset/0003.png\",\"caption\":\"\",\"sourceId\":\"asset_3\"}],\"prompts\":[%s]}",
+             base, parameters, prompts);
+    write_text(job, "job.json", text);
+}
+
+static const char six_steps[] = ",\"maxTrainSteps\":6,\"validationFrequency\":3";
+
+static struct error load_rgb(void *context, const char *path, uint8_t **rgb, size_t *width, size_t *height)
+{
+    (void)context;
+    unsigned shade = 0;
+    CLEANUP_FILE FILE *file = fopen(path, "re");
+    if (!file || fscanf(file, "picture %u", &shade) != 1)
+        return error_make(ERR_INVALID, "%s is no picture", path);
+    *width = side + 6;
+    *height = side;
+    *rgb = malloc(*width * *height * 3);
+    assert_non_null(*rgb);
+    for (size_t i = 0; i < *width * *height * 3; i++)
+        (*rgb)[i] = (uint8_t)(shade + i / 97);
+    return OK;
+}
+
+static struct error save_png(void *context, const char *path, const uint8_t *rgb, size_t width, size_t height)
+{
+    if (context)
+        return error_make(ERR_INTERNAL, "no pictures today");
+    return fs_write_atomic(path, rgb, width * height * 3);
+}
+
+static enum trainer_exit run_with(const char *job, unsigned threads, struct trainer_options options)
+{
+    char folder[path_max];
+    struct error error;
+    path_in(job, ".", folder);
+    options.folder = folder;
+    options.software = "maquette test";
+    options.threads = threads;
+    options.stop = &stop;
+    options.io.load_rgb = load_rgb;
+    options.io.save_png = save_png;
+    return trainer_run(&options, &error);
+}
+
+static enum trainer_exit run(const char *job, unsigned threads)
+{
+    return run_with(job, threads, (struct trainer_options){.state_interval_ms = 1});
+}
+
+/* ---- what it left ---- */
+
+static char *file_of(struct arena *arena, const char *job, const char *name, size_t *size)
+{
+    char path[path_max], *data = NULL;
+    path_in(job, name, path);
+    assert_ok(fs_read(arena, path, 64 << 20, &data, size));
+    return data;
+}
+
+static void assert_same_file(const char *left, const char *right, const char *name)
+{
+    struct arena arena;
+    size_t left_size, right_size;
+    arena_init(&arena, 256 << 20);
+    char *left_data = file_of(&arena, left, name, &left_size), *right_data = file_of(&arena, right, name, &right_size);
+    assert_int_equal(left_size, right_size);
+    assert_memory_equal(left_data, right_data, left_size);
+    arena_finish(&arena);
+}
+
+static void assert_same_results(const char *left, const char *right)
+{
+    assert_same_file(left, right, "out/model.safetensors");
+    assert_same_file(left, right, "out/epochs/000001.safetensors");
+    assert_same_file(left, right, "out/epochs/000002.safetensors");
+}
+
+/* The last event; sequence numbers of all must rise by one. */
+static const struct json *last_event(struct arena *arena, const char *job)
+{
+    size_t size;
+    char *text = file_of(arena, job, "events.ndjson", &size), *rest;
+    const struct json *event = NULL;
+    int64_t sequence = 0;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (json_parse(arena, line, strlen(line), &event).code)
+            continue; /* torn by a kill */
+        assert_int_equal(json_int(event, "seq", 0), ++sequence);
+    }
+    return event;
+}
+
+static unsigned count_events(const char *job, const char *name)
+{
+    struct arena arena;
+    size_t size;
+    unsigned count = 0;
+    char path[path_max], needle[64];
+    path_in(job, "events.ndjson", path);
+    if (!fs_exists(path))
+        return 0;
+    arena_init(&arena, 64 << 20);
+    snprintf(needle, sizeof needle, "\"event\":\"%s\"", name);
+    for (char *at = file_of(&arena, job, "events.ndjson", &size); (at = strstr(at, needle)); at++)
+        count++;
+    arena_finish(&arena);
+    return count;
+}
+
+static void assert_failed(const char *job, const char *reason, const char *words)
+{
+    struct arena arena;
+    arena_init(&arena, 64 << 20);
+    const struct json *event = last_event(&arena, job);
+    assert_string_equal(json_string(event, "event", ""), "failed");
+    assert_string_equal(json_string(event, "reason", ""), reason);
+    assert_non_null(strstr(json_string(event, "error", ""), words));
+    assert_true(strlen(json_string(event, "hint", "")) > 20);
+    arena_finish(&arena);
+}
+
+static bool has_file(const char *job, const char *name)
+{
+    char path[path_max];
+    path_in(job, name, path);
+    return fs_exists(path);
+}
+
+static size_t count_files(const char *job, const char *pattern)
+{
+    char path[path_max];
+    glob_t found = {0};
+    path_in(job, pattern, path);
+    glob(path, 0, NULL, &found);
+    size_t count = found.gl_pathc;
+    globfree(&found);
+    return count;
+}
+
+/* ---- the tests ---- */
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(world));
+    assert_true(snprintf(base, sizeof base, "%s/base-models/tiny", getenv("MAQUETTE_SOURCE")) < (int)sizeof base);
+    make_job("reference", six_steps, "{\"text\":\"daiton, cat\",\"seed\":3,\"steps\":2}");
+    assert_int_equal(run("reference", 1), TRAINER_DONE);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    assert_ok(fs_remove_tree(world));
+    return 0;
+}
+
+static void a_training_leaves_weights_samples_and_a_result(void **state)
+{
+    (void)state;
+    struct arena arena;
+    size_t size;
+    const struct json *result;
+    arena_init(&arena, 64 << 20);
+    char *text = file_of(&arena, "reference", "out/result.json", &size);
+    assert_ok(json_parse(&arena, text, size, &result));
+    assert_int_equal(json_int(result, "steps", 0), 6);
+    assert_int_equal(json_get(result, "lossHistory")->count, 6);
+    assert_int_equal(json_get(result, "files")->count, 5);
+    assert_true(json_number(result, "finalLoss", 0) > 0);
+    assert_string_equal(json_string(last_event(&arena, "reference"), "event", ""), "done");
+    assert_int_equal(count_events("reference", "sample"), 2);
+    assert_int_equal(count_events("reference", "checkpoint"), 2);
+    assert_true(has_file("reference", "out/samples/000002/00.png"));
+    assert_false(has_file("reference", "state"));
+    assert_int_equal(count_files("reference", "out/*tmp*"), 0);
+    arena_finish(&arena);
+}
+
+static void up_factors_have_been_learned(void **state)
+{
+    (void)state;
+    char path[path_max];
+    struct safetensors *file;
+    size_t up = 0, learned = 0;
+    path_in("reference", "out/model.safetensors", path);
+    assert_ok(safetensors_open(path, &file));
+    for (size_t i = 0; i < file->count; i++) {
+        if (!strstr(file->tensors[i].name, ".lora_up.weight"))
+            continue;
+        up++;
+        for (size_t j = 0; j < file->tensors[i].bytes; j++) {
+            if (((const char *)file->tensors[i].data)[j]) {
+                learned++;
+                break;
+            }
+        }
+    }
+    assert_true(up > 20 && learned * 10 >= up * 9);
+    assert_string_equal(json_string(file->metadata, "ss_network_module", ""), "networks.lora");
+    assert_string_equal(json_string(file->metadata, "ss_network_dim", ""), "2");
+    safetensors_close(file);
+}
+
+static void any_number_of_threads_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const jobs[] = {NULL, NULL, "threads-2", "threads-3"};
+    for (unsigned threads = 2; threads <= 3; threads++) {
+        make_job(jobs[threads], six_steps, "");
+        assert_int_equal(run(jobs[threads], threads), TRAINER_DONE);
+        assert_same_results("reference", jobs[threads]);
+    }
+}
+
+static void a_finished_folder_is_left_alone(void **state)
+{
+    (void)state;
+    struct arena arena;
+    size_t before, after;
+    arena_init(&arena, 64 << 20);
+    file_of(&arena, "reference", "events.ndjson", &before);
+    assert_int_equal(run("reference", 1), TRAINER_DONE);
+    file_of(&arena, "reference", "events.ndjson", &after);
+    assert_int_equal(before, after);
+    arena_finish(&arena);
+}
+
+/* Runs until the folder's events have so many states, then kills. */
+static void run_and_kill(const char *job, unsigned states)
+{
+    pid_t child = fork();
+    int status;
+    assert_true(child >= 0);
+    if (!child)
+        _exit(run(job, 2));
+    int64_t until = clock_monotonic_ms() + patience_ms;
+    while (count_events(job, "state") < states && clock_monotonic_ms() < until)
+        usleep(1000);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &status, 0), child);
+}
+
+static void killed_twice_it_still_ends_with_the_same_bytes(void **state)
+{
+    (void)state;
+    make_job("killed", six_steps, "");
+    run_and_kill("killed", 2);
+    run_and_kill("killed", 4);
+    char path[path_max];
+    path_in("killed", "events.ndjson", path);
+    FILE *events = fopen(path, "ae");
+    fputs("{\"seq\":99,\"time", events); /* torn by a kill in the midst of a write */
+    fclose(events);
+    assert_int_equal(run("killed", 1), TRAINER_DONE);
+    assert_same_results("reference", "killed");
+    assert_int_equal(count_events("killed", "checkpoint"), 2);
+    assert_true(count_events("killed", "log") >= 1);
+}
+
+static void *stop_after_the_first_step(void *job)
+{
+    int64_t until = clock_monotonic_ms() + patience_ms;
+    while (!count_events(job, "progress") && clock_monotonic_ms() < until)
+        usleep(1000);
+    stop = 1;
+    return NULL;
+}
+
+static void a_stopped_training_says_so_and_can_go_on(void **state)
+{
+    (void)state;
+    struct arena arena;
+    pthread_t thread;
+    make_job("stopped", ",\"maxTrainSteps\":500", "");
+    pthread_create(&thread, NULL, stop_after_the_first_step, (char[]){"stopped"});
+    assert_int_equal(run_with("stopped", 1, (struct trainer_options){0}), TRAINER_CANCELED);
+    pthread_join(thread, NULL);
+    stop = 0;
+    arena_init(&arena, 64 << 20);
+    assert_string_equal(json_string(last_event(&arena, "stopped"), "event", ""), "canceled");
+    arena_finish(&arena);
+    assert_int_equal(count_files("stopped", "state/step-*.safetensors"), 1);
+    assert_false(has_file("stopped", "out/result.json"));
+}
+
+static void text_encoder_and_class_pictures_train_too(void **state)
+{
+    (void)state;
+    static const char parameters[] = ",\"numTextTrainSteps\":3,\"numUNetTrainSteps\":3,\"validationFrequency\":3,"
+                                     "\"lrScheduler\":\"cosine\",\"batchSize\":2";
+    static const char class_parameters[] = ",\"maxTrainSteps\":2,\"classPrompt\":\"cat\",\"randomCrop\":true";
+    make_job("text", parameters, "{\"text\":\"cat\",\"steps\":1}");
+    assert_int_equal(run("text", 2), TRAINER_DONE);
+    make_job("text-killed", parameters, "");
+    run_and_kill("text-killed", 2);
+    run_and_kill("text-killed", 5);
+    assert_int_equal(run("text-killed", 1), TRAINER_DONE);
+    assert_same_results("text", "text-killed");
+    make_job("class", class_parameters, "");
+    assert_int_equal(run("class", 2), TRAINER_DONE);
+}
+
+static void a_sample_that_cannot_be_made_is_a_warning(void **state)
+{
+    (void)state;
+    int refusal = 0;
+    make_job("no-samples", ",\"maxTrainSteps\":1", "{\"text\":\"cat\",\"steps\":1},{\"text\":\"cat\",\"width\":63}");
+    assert_int_equal(run_with("no-samples", 1, (struct trainer_options){.io.context = &refusal}), TRAINER_DONE);
+    assert_int_equal(count_events("no-samples", "warning"), 2);
+    assert_int_equal(count_events("no-samples", "sample"), 0);
+}
+
+static void an_unreadable_picture_is_named(void **state)
+{
+    (void)state;
+    struct arena arena;
+    make_job("unreadable", six_steps, "");
+    write_text("unreadable", "dataset/0002.png", "nonsense");
+    assert_int_equal(run("unreadable", 1), TRAINER_FAILED);
+    assert_failed("unreadable", "data", "0002.png");
+    arena_init(&arena, 64 << 20);
+    assert_string_equal(json_string(last_event(&arena, "unreadable"), "sourceId", ""), "asset_2");
+    arena_finish(&arena);
+}
+
+static void a_missing_base_is_blamed(void **state)
+{
+    (void)state;
+    char kept[path_max];
+    memcpy(kept, base, sizeof kept);
+    snprintf(base, sizeof base, "%s/nothing", world);
+    make_job("baseless", six_steps, "");
+    memcpy(base, kept, sizeof base);
+    assert_int_equal(run("baseless", 1), TRAINER_FAILED);
+    assert_failed("baseless", "base", "nothing");
+}
+
+static void too_little_memory_is_said_before_it_is_taken(void **state)
+{
+    (void)state;
+    make_job("memory", six_steps, "");
+    assert_int_equal(run_with("memory", 1, (struct trainer_options){.memory_bytes = 1 << 20}), TRAINER_FAILED);
+    assert_failed("memory", "memory", "needs");
+}
+
+/* A limit on file size stands for a disk that is full after some kilobytes. */
+static void a_full_disk_ends_in_a_failed_job_with_nothing_half_written(void **state)
+{
+    (void)state;
+    int status;
+    make_job("full", six_steps, "");
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        struct rlimit limit = {100000, 100000};
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &limit);
+        _exit(run("full", 1));
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == TRAINER_FAILED);
+    assert_failed("full", "disk", "write");
+    assert_int_equal(count_files("full", "state/*"), 0);
+    assert_int_equal(count_files("full", "out/*"), 0);
+    assert_int_equal(run("full", 1), TRAINER_DONE); /* space was made */
+    assert_same_results("reference", "full");
+}
+
+static void parameters_out_of_bounds_are_refused(void **state)
+{
+    (void)state;
+    make_job("bounds", ",\"batchSize\":99", "");
+    assert_int_equal(run("bounds", 1), TRAINER_FAILED);
+    assert_failed("bounds", "data", "batchSize");
+}
+
+static void two_trainers_never_share_a_folder(void **state)
+{
+    (void)state;
+    char path[path_max];
+    make_job("locked", six_steps, "");
+    path_in("locked", "lock", path);
+    CLEANUP_FD int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    assert_int_equal(run("locked", 1), TRAINER_FAILED);
+    assert_false(has_file("locked", "events.ndjson"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_training_leaves_weights_samples_and_a_result),
+        cmocka_unit_test(up_factors_have_been_learned),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
+        cmocka_unit_test(a_finished_folder_is_left_alone),
+        cmocka_unit_test(killed_twice_it_still_ends_with_the_same_bytes),
+        cmocka_unit_test(a_stopped_training_says_so_and_can_go_on),
+        cmocka_unit_test(text_encoder_and_class_pictures_train_too),
+        cmocka_unit_test(a_sample_that_cannot_be_made_is_a_warning),
+        cmocka_unit_test(an_unreadable_picture_is_named),
+        cmocka_unit_test(a_missing_base_is_blamed),
+        cmocka_unit_test(too_little_memory_is_said_before_it_is_taken),
+        cmocka_unit_test(a_full_disk_ends_in_a_failed_job_with_nothing_half_written),
+        cmocka_unit_test(parameters_out_of_bounds_are_refused),
+        cmocka_unit_test(two_trainers_never_share_a_folder),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
