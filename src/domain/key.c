@@ -81,12 +81,11 @@ static struct error check_name(const char *field, const char *name)
 
 struct error key_create(struct db *db, const char *team_name, const char *project_name, struct key_created *created)
 {
-    char half[id_size];
+    char first[id_size], second[id_size];
     TRY(check_name("team", team_name));
     TRY(check_name("project", project_name));
     id_make(created->key_id, "api_");
-    id_make(created->secret, "");
-    strcat(created->secret, id_make(half, ""));
+    snprintf(created->secret, sizeof created->secret, "%s%s", id_make(first, ""), id_make(second, ""));
     struct create_work work = {created, team_name, project_name, clock_now_ms()};
     return db_write(db, insert_key, &work);
 }

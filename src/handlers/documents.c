@@ -1,6 +1,7 @@
 #include "handlers/documents.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,7 +80,7 @@ static void keep(struct documents *documents, const char *key, uint64_t generati
         return;
     }
     memcpy(made.text, text, size);
-    strcpy(made.etag, etag);
+    snprintf(made.etag, sizeof made.etag, "%s", etag);
     pthread_mutex_lock(&documents->lock);
     struct document *place = place_of(documents, key), old = *place;
     *place = made;

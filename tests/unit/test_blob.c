@@ -21,7 +21,7 @@ static int setup(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
     arena_init(&world->arena, 16 << 20);
-    strcpy(world->directory, "/tmp/test_blob.XXXXXX");
+    snprintf(world->directory, sizeof world->directory, "%s", "/tmp/test_blob.XXXXXX");
     assert_non_null(mkdtemp(world->directory));
     assert_ok(blob_file_create(&world->store, world->directory));
     *state = world;

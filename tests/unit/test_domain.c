@@ -36,16 +36,16 @@ static void make_caller(struct world *world, const char *project, struct caller 
 {
     struct key_created key;
     assert_ok(key_create(world->domain.db, "team", project, &key));
-    strcpy(caller->key_id, key.key_id);
-    strcpy(caller->project_id, key.project_id);
-    strcpy(caller->team_id, key.team_id);
+    snprintf(caller->key_id, sizeof caller->key_id, "%s", key.key_id);
+    snprintf(caller->project_id, sizeof caller->project_id, "%s", key.project_id);
+    snprintf(caller->team_id, sizeof caller->team_id, "%s", key.team_id);
 }
 
 static int setup(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
     arena_init(&world->arena, 64 << 20);
-    strcpy(world->directory, "/tmp/test_domain.XXXXXX");
+    snprintf(world->directory, sizeof world->directory, "%s", "/tmp/test_domain.XXXXXX");
     assert_non_null(mkdtemp(world->directory));
     assert_ok(db_open_sqlite(&world->domain.db, &(struct db_options){.path = path_in(world, "test.db")}));
     assert_ok(blob_file_create(&world->domain.blobs, path_in(world, "blobs")));

@@ -34,7 +34,7 @@ static int setup(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
     arena_init(&world->arena, 1 << 20);
-    strcpy(world->directory, "/tmp/test_store.XXXXXX");
+    snprintf(world->directory, sizeof world->directory, "%s", "/tmp/test_store.XXXXXX");
     assert_non_null(mkdtemp(world->directory));
     snprintf(world->path, sizeof world->path, "%s/test.db", world->directory);
     assert_ok(open_with(world, first, 1));
