@@ -39,7 +39,7 @@ static void write_vocabulary(void)
                       ? snprintf(symbol, sizeof symbol, "%c", (char)code)
                       : snprintf(symbol, sizeof symbol, "%c%c", (char)(0xC0 | code >> 6), (char)(0x80 | (code & 63)));
         json_put_int(&json, symbol, byte);
-        strcpy(symbol + len, "</w>");
+        memcpy(symbol + len, "</w>", sizeof "</w>");
         json_put_int(&json, symbol, 256 + byte);
     }
     json_put_int(&json, "cat</w>", cat_id);
