@@ -57,7 +57,21 @@ static struct error write_progress(struct db_tx *tx, const struct work *work, co
                       DB_BIND(db_t(job->model_id), db_t(progress)));
 }
 
-/* [{"epoch":"000001","assets":[{"assetId":"asset_..."}]}] with one more asset, or one more epoch. */
+static void put_epoch(struct json_writer *writer, const char *epoch, const struct json *old, const char *asset_id)
+{
+    json_open(writer, NULL, '{');
+    json_put_string(writer, "epoch", epoch);
+    json_open(writer, "assetIds", '[');
+    JSON_EACH (id, json_get(old, "assetIds")) {
+        json_put_string(writer, NULL, id->text);
+    }
+    if (asset_id)
+        json_put_string(writer, NULL, asset_id);
+    json_close(writer, ']');
+    json_close(writer, '}');
+}
+
+/* [{"epoch":"000001","assetIds":["asset_..."]}] with one more asset, or one more epoch. */
 static const char *extend_epochs(struct arena *arena, const char *epochs, const char *epoch, const char *asset_id)
 {
     const struct json *root = NULL;
@@ -68,23 +82,14 @@ static const char *extend_epochs(struct arena *arena, const char *epochs, const 
     buf_init(&text, 4 << 20);
     struct json_writer writer = {.out = &text};
     json_open(&writer, NULL, '[');
-    for (const struct json *item = root ? root->first : NULL; item || !found; item = item ? item->next : NULL) {
-        const bool here = !item || !strcmp(json_string(item, "epoch", ""), epoch);
-        json_open(&writer, NULL, '{');
-        json_put_string(&writer, "epoch", item ? json_string(item, "epoch", "") : epoch);
-        json_open(&writer, "assets", '[');
-        JSON_EACH (asset, json_get(item, "assets")) {
-            json_put_tree(&writer, NULL, asset);
-        }
-        if (here && !found && asset_id) {
-            json_open(&writer, NULL, '{');
-            json_put_string(&writer, "assetId", asset_id);
-            json_close(&writer, '}');
-        }
-        json_close(&writer, ']');
-        json_close(&writer, '}');
+    JSON_EACH (item, root) {
+        const char *name = json_string(item, "epoch", "");
+        const bool here = strcmp(name, epoch) == 0;
+        put_epoch(&writer, name, item, here ? asset_id : NULL);
         found |= here;
     }
+    if (!found)
+        put_epoch(&writer, epoch, NULL, asset_id);
     json_close(&writer, ']');
     const char *copy = arena_copy(arena, text.data, text.len);
     buf_finish(&text);

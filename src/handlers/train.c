@@ -1,0 +1,76 @@
+/* Start, price and cancel trainings. */
+#include <string.h>
+
+#include "domain/scheduler.h"
+#include "domain/training.h"
+#include "handlers/jobs.h"
+#include "handlers/render.h"
+
+enum { status_dry_run = 269, quote_bytes_max = 4096 };
+
+/* What was sent, as JSON for the rules; secrets end here. */
+static struct error read_parameters(struct call *call, const struct api_trigger_training_request *request,
+                                    const struct json **parameters)
+{
+    const char *text;
+    *parameters = NULL;
+    TRY(parameters_text(call->arena, request->body.parameters, &text));
+    return text ? json_parse(call->arena, text, strlen(text), parameters) : OK;
+}
+
+static bool is_dry(const struct api_trigger_training_query *query)
+{
+    return query->dry_run && strcmp(query->dry_run, "false") != 0;
+}
+
+/* A quote has another shape than a started training. */
+static struct error answer_quote(struct call *call, const struct api_trigger_training_request *request,
+                                 const struct json *parameters)
+{
+    const struct api_trigger_training_query *query = &request->query;
+    const int64_t count = query->has_training_images_count ? (int64_t)query->training_images_count : -1;
+    struct training_quote quote;
+    struct buf out;
+    TRY(training_quote(call->domain, scheduler_settings(call->app->scheduler), call->arena, &call->caller,
+                       request->path.model_id, parameters, count, &quote));
+    buf_init(&out, quote_bytes_max);
+    struct json_writer writer = {.out = &out};
+    json_open(&writer, NULL, '{');
+    json_put_number(&writer, "creativeUnitsCost", quote.cost);
+    json_put_number(&writer, "creativeUnitsDiscount", quote.discount);
+    json_close(&writer, '}');
+    const struct error error = buf_error(&out);
+    if (!error.code)
+        http_respond_buf(call->response, status_dry_run, "application/json", &out);
+    buf_finish(&out);
+    return error;
+}
+
+struct error handle_trigger_training(struct call *call, const struct api_trigger_training_request *request,
+                                     struct api_training_started *answer)
+{
+    const struct json *parameters;
+    struct job job;
+    struct model model;
+    TRY(read_parameters(call, request, &parameters));
+    if (is_dry(&request->query))
+        return answer_quote(call, request, parameters);
+    TRY(training_launch(call->domain, scheduler_settings(call->app->scheduler), call->arena, &call->caller,
+                        request->path.model_id, parameters, &job, &model));
+    scheduler_poke(call->app->scheduler);
+    answer->job = ARENA_NEW(call->arena, struct api_job);
+    answer->model = ARENA_NEW(call->arena, struct api_model);
+    answer->has_creative_units_cost = answer->has_creative_units_discount = true; /* nothing: 0 */
+    TRY(render_job(call, &job, answer->job));
+    return render_model(call, &model, answer->model);
+}
+
+struct error handle_training_action(struct call *call, const struct api_training_action_request *request,
+                                    struct api_model_answer *answer)
+{
+    struct model model; /* cancel is the one action that the contract has */
+    TRY(training_cancel(call->domain, call->arena, &call->caller, request->path.model_id, &model));
+    scheduler_poke(call->app->scheduler);
+    answer->model = ARENA_NEW(call->arena, struct api_model);
+    return render_model(call, &model, answer->model);
+}
