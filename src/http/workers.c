@@ -1,5 +1,5 @@
-/* At most one sleeping worker is being woken at any moment; a woken worker that finds more work wakes the next. A burst
- * of 64 requests thus costs as many wake-ups as there is work for, instead of one each. */
+/* Only a few sleeping workers are being woken at any moment; a woken worker that finds more work wakes the next. A
+ * burst of 64 requests thus costs as many wake-ups as there is work for, instead of one each. */
 #include "http/workers.h"
 
 #include <pthread.h>
@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+
+enum { waking_max = 4 }; /* 1 makes bursts wait for one scheduler latency after the other on a busy machine */
 
 struct worker {
     struct workers *workers;
@@ -20,7 +22,7 @@ struct workers {
     struct task *first, **last;
     int queued, queue_max;
     int sleeping;
-    bool waking; /* a signal is on its way */
+    int waking; /* sleepers to whom a signal is on its way */
     bool stopping;
     int count;
     struct worker threads[];
@@ -29,8 +31,9 @@ struct workers {
 /* Caller holds the lock. */
 static void wake_one(struct workers *workers)
 {
-    if (workers->sleeping > 0 && !workers->waking) {
-        workers->waking = true;
+    int wanted = workers->queued < waking_max ? workers->queued : waking_max;
+    if (workers->sleeping > workers->waking && workers->waking < wanted) {
+        workers->waking++;
         pthread_cond_signal(&workers->work);
     }
 }
@@ -42,17 +45,18 @@ static struct task *next_task(struct workers *workers)
         workers->sleeping++;
         pthread_cond_wait(&workers->work, &workers->lock);
         workers->sleeping--;
-        workers->waking = false;
+        if (workers->waking > 0)
+            workers->waking--;
     }
     struct task *task = workers->first;
     if (!task)
         return NULL;
     workers->first = task->next;
+    workers->queued--;
     if (!workers->first)
         workers->last = &workers->first;
     else
         wake_one(workers);
-    workers->queued--;
     return task;
 }
 
