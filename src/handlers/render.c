@@ -83,7 +83,7 @@ static struct error render_concepts(struct call *call, const struct model *model
     return OK;
 }
 
-/* Kept as on the wire, without the links. */
+/* Kept as [{"epoch":"000001","assetIds":["asset_..."]}]. */
 static struct error render_epochs(struct call *call, const struct model *model, struct api_model *out)
 {
     const struct json *epochs;
@@ -93,13 +93,13 @@ static struct error render_epochs(struct call *call, const struct model *model, 
     out->epochs = arena_array(call->arena, epochs->count + 1, sizeof *out->epochs);
     JSON_EACH (item, epochs) {
         struct api_model_epoch *epoch = &out->epochs[out->epochs_count++];
-        const struct json *assets = json_get(item, "assets");
+        const struct json *assets = json_get(item, "assetIds");
         epoch->epoch = json_string(item, "epoch", "");
         if (!assets)
             continue;
         epoch->assets = arena_array(call->arena, assets->count + 1, sizeof *epoch->assets);
         JSON_EACH (asset, assets) {
-            epoch->assets[epoch->assets_count++] = *asset_link(call, json_string(asset, "assetId", ""));
+            epoch->assets[epoch->assets_count++] = *asset_link(call, asset->text);
         }
     }
     return OK;
