@@ -95,10 +95,10 @@ static struct error render_epochs(struct call *call, const struct model *model, 
         struct api_model_epoch *epoch = &out->epochs[out->epochs_count++];
         const struct json *assets = json_get(item, "assetIds");
         epoch->epoch = json_string(item, "epoch", "");
-        if (!assets)
+        if (!ids)
             continue;
-        epoch->assets = arena_array(call->arena, assets->count + 1, sizeof *epoch->assets);
-        JSON_EACH (asset, assets) {
+        epoch->assets = arena_array(call->arena, ids->count + 1, sizeof *epoch->assets);
+        JSON_EACH (id, ids) {
             epoch->assets[epoch->assets_count++] = *asset_link(call, asset->text);
         }
     }
