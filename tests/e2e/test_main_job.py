@@ -1,7 +1,6 @@
 """The main job with the official SDK and no patch: a model, eight images, a training, samples, the LoRA."""
 import io
 import json
-import time
 import zipfile
 
 import numpy
@@ -26,12 +25,11 @@ def trained(tmp_path_factory):
     for seed in range(8):
         image = sdk.models.training_images.add(model.id, data=data_url(png(seed=seed)), name=f"disc {seed}.png").training_image
         assert image.automatic_captioning
-    started = time.monotonic()
     answer = sdk.models.train.trigger(model.id, parameters=PARAMETERS)
     assert answer.model.status == "training" and answer.job.job_type == "model-training"
     job = client.wait_for_job(answer.job.job_id)
     assert job["status"] == "success", job
-    yield {"sdk": sdk, "client": client, "id": model.id, "job": job, "seconds": time.monotonic() - started}
+    yield {"sdk": sdk, "client": client, "id": model.id, "job": job}
     assert server.stop() == 0
 
 
@@ -80,11 +78,6 @@ def test_the_archive_holds_the_lora_the_epochs_a_card_and_the_record(trained):
     assert sum(name.endswith(".safetensors") for name in names) >= 2 and any(name.endswith(".md") for name in names)
     record = json.loads(archive.read(next(name for name in names if name.endswith(".json"))))
     assert record
-
-
-def test_the_training_took_less_than_30_seconds(trained):
-    print(f"16 steps on 8 images: {trained['seconds']:.1f} s")
-    assert trained["seconds"] < 30
 
 
 def test_a_dry_run_changes_nothing(trained):
