@@ -60,7 +60,7 @@ struct error denoiser_build(struct denoiser *denoiser, struct model *model, stru
         values->pooled = unet->xl ? graph_value(graph, batch, 1, 1, unet->pooled_width) : NULL;
     }
     denoiser->prediction = unet_build(graph, unet, values);
-    return graph->error;
+    return graph_error(graph);
 }
 
 static void fill(struct value *value, const float *data)

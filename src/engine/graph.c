@@ -66,6 +66,11 @@ struct node *graph_node(struct graph *graph, const struct op *op, struct value *
     return node;
 }
 
+struct error graph_error(const struct graph *graph)
+{
+    return graph->error.code ? error_make(graph->error.code, "%s", graph->error.text) : OK;
+}
+
 /* ---- which gradients ---- */
 
 /* A gradient is wanted where something trained comes before and the first output after. */
@@ -306,8 +311,7 @@ static struct error pack_for_backward(struct graph *graph)
 
 struct error graph_plan(struct graph *graph, struct value *const *outputs, size_t output_count)
 {
-    if (graph->error.code)
-        return graph->error;
+    TRY(graph_error(graph));
     decide_gradients(graph, outputs[0]);
     size_t end = 2 * graph->node_count;
     for (struct value *value = graph->values; value; value = value->next) {

@@ -86,7 +86,7 @@ struct graph {
     struct parameters *parameters; /* what is trained in this graph, or NULL for inference */
     struct network *network;       /* whose layers are being added; set by the builder */
     struct arena arena;
-    struct error error; /* the first one of building; checked by graph_plan */
+    struct error error; /* the first one of building; see graph_error */
     struct value *values;
     struct node *first, *last;
     size_t node_count;
@@ -102,6 +102,8 @@ struct value *graph_value(struct graph *graph, size_t batch, size_t height, size
 struct node *graph_node(struct graph *graph, const struct op *op, struct value *output, size_t input_count,
                         struct value *const *inputs);
 
+/* The first error of building, in the ring of recent errors: it outlives the graph. */
+struct error graph_error(const struct graph *graph) __attribute__((warn_unused_result));
 /* outputs stay valid after graph_forward; the gradient of outputs[0] is what graph_backward starts from. */
 struct error graph_plan(struct graph *graph, struct value *const *outputs, size_t output_count)
     __attribute__((warn_unused_result));

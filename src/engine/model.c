@@ -204,9 +204,21 @@ static struct error read_index(struct model *model, struct arena *arena, const c
     return OK;
 }
 
+/* SDXL does not use the first text encoder's last layer; LoRA files change it all the same. */
+static struct error read_last_layer(struct model *model)
+{
+    struct graph *graph;
+    TRY(graph_create(model->pool, NULL, &graph));
+    clip_build(graph, &model->clips[0], 1, 2, 1, true, false);
+    struct error error = graph_error(graph);
+    graph_destroy(graph);
+    return error;
+}
+
 /* Building the smallest graphs reads and checks every layer. */
 static struct error read_weights(struct model *model)
 {
+    TRY(read_last_layer(model));
     size_t side = (size_t)1 << (model->unet.block_count - 1);
     const struct unet_input smallest = {.batch = 1, .height = side, .width = side, .tokens = 1};
     TRY(prepare_denoiser(model, &smallest));
