@@ -225,14 +225,19 @@ class Bench:
         """Every picture has bytes of its own; the server's own CPU time gives the rate of a core."""
         server, clients, each = self.server, 4, self.options.pictures // 4
         pictures = [png(1024, number) for number in range(2)]
-        bodies = [[b'{"name":"p.png","data":"data:image/png;base64,' +
+        bodies = [[b'{"name":"p.png","image":"data:image/png;base64,' +
                    base64.b64encode(variant(pictures[n % 2], client * 1000 + n)) + b'"}' for n in range(each)]
                   for client in range(clients)]
+
+        refused = []
 
         def send(own):
             connection = server.connect()
             for body in own:
-                server.ok("POST", "/v1/assets", body, connection)
+                status, text = server.call("POST", "/v1/assets", body, connection)
+                if status != 200:
+                    refused.append(text)
+                    break
 
         threads = [threading.Thread(target=send, args=(own,)) for own in bodies]
         before, begun = cpu_seconds(server.process.pid), time.perf_counter()
@@ -240,6 +245,7 @@ class Bench:
             thread.start()
         for thread in threads:
             thread.join()
+        assert not refused, refused
         cpu, elapsed, count = cpu_seconds(server.process.pid) - before, time.perf_counter() - begun, clients * each
         self.row(f"PNG of 1024 px ingested, {len(pictures[0]) / 1e6:.1f} MB each",
                  f"{count / cpu:.0f} a second a core, {count / elapsed:.0f} a second in all", ">= 40 a second a core")
