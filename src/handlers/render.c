@@ -93,13 +93,13 @@ static struct error render_epochs(struct call *call, const struct model *model, 
     out->epochs = arena_array(call->arena, epochs->count + 1, sizeof *out->epochs);
     JSON_EACH (item, epochs) {
         struct api_model_epoch *epoch = &out->epochs[out->epochs_count++];
-        const struct json *assets = json_get(item, "assetIds");
+        const struct json *ids = json_get(item, "assetIds");
         epoch->epoch = json_string(item, "epoch", "");
         if (!ids)
             continue;
         epoch->assets = arena_array(call->arena, ids->count + 1, sizeof *epoch->assets);
         JSON_EACH (id, ids) {
-            epoch->assets[epoch->assets_count++] = *asset_link(call, asset->text);
+            epoch->assets[epoch->assets_count++] = *asset_link(call, id->text);
         }
     }
     return OK;
