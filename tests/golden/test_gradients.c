@@ -1,0 +1,205 @@
+/* What diffusers gave no numbers for, by central differences: each module's gradient must predict how the loss changes
+ * along it. And what no reference promises: the same bytes for any number of threads. */
+#include "../unit/unit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/kernels.h"
+#include "world.h"
+
+enum { BATCH = 2, SIDE = 6, TOKENS = 8, PIXELS = SIDE * SIDE };
+
+/* A training of a world and one batch for it. */
+struct bench {
+    struct world *world;
+    struct parameters *parameters;
+    struct training *training;
+    struct unet_input input;
+    float *target;
+};
+
+static const float timesteps[BATCH] = {17, 801};
+static const float weights[BATCH] = {1, 0.25f};
+static const float time_ids[BATCH * 6] = {64, 48, 0, 4, 64, 64, 80, 80, 2, 0, 64, 64};
+static const int32_t ids[BATCH * TOKENS] = {998, 5, 17, 300, 42, 999, 999, 999, 998, 7, 999, 999, 999, 999, 999, 999};
+
+static float *input(struct world *world, const char *name, size_t count)
+{
+    float *values = arena_array(&world->arena, count, sizeof *values);
+    fill_input(name, count, values);
+    return values;
+}
+
+static void bench_init(struct bench *bench, struct world *world, const struct parameter_options *options)
+{
+    *bench = (struct bench){.world = world};
+    size_t width = model_info(world->model)->context_width;
+    bench->input = (struct unet_input){.batch = BATCH,
+                                       .height = SIDE,
+                                       .width = SIDE,
+                                       .tokens = TOKENS,
+                                       .sample = input(world, "sample", BATCH * PIXELS * 4),
+                                       .timesteps = timesteps,
+                                       .context = input(world, "context", BATCH * TOKENS * width),
+                                       .pooled = input(world, "pooled", BATCH * 32),
+                                       .time_ids = time_ids,
+                                       .ids = ids,
+                                       .ids_2 = ids};
+    bench->target = input(world, "target", BATCH * PIXELS * 4);
+    const struct training_shape shape = {.batch = BATCH, .height = SIDE, .width = SIDE, .tokens = TOKENS};
+    assert_ok(parameters_create(world->model, options, &bench->parameters));
+    assert_ok(training_create(world->model, bench->parameters, &shape, &bench->training));
+    if (options->targets != TARGETS_FULL)
+        fill_lora(bench->parameters, "test.");
+}
+
+static void bench_finish(struct bench *bench)
+{
+    training_destroy(bench->training);
+    parameters_destroy(bench->parameters);
+}
+
+static double loss_of(struct bench *bench)
+{
+    double loss;
+    memset(bench->parameters->gradients, 0, bench->parameters->count * sizeof(float));
+    assert_ok(training_step(bench->training, &bench->input, bench->target, weights, 1, &loss, NULL));
+    return loss;
+}
+
+/* The change of the loss along the gradient of one tensor, relative to the gradient's norm: 1 when it is right. The
+ * step keeps single precision's noise (1e-7 of the loss) and the curvature each under a hundredth. */
+static void check_tensor(struct bench *bench, const struct parameter *parameter, const float *gradient)
+{
+    double squares = 0;
+    float *values = bench->parameters->values + parameter->offset;
+    for (size_t i = 0; i < parameter->count; i++)
+        squares += (double)gradient[i] * (double)gradient[i];
+    double norm = sqrt(squares), step = 0.02;
+    if (norm < 1e-3)
+        return; /* too small against the noise; the others show that the kind of op is right */
+    float *kept = malloc(parameter->count * sizeof *kept);
+    memcpy(kept, values, parameter->count * sizeof *kept);
+    double losses[2];
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < parameter->count; i++)
+            values[i] = kept[i] + (float)((side ? -step : step) * (double)gradient[i] / norm);
+        losses[side] = loss_of(bench);
+    }
+    memcpy(values, kept, parameter->count * sizeof *kept);
+    free(kept);
+    double slope = (losses[0] - losses[1]) / (2 * step);
+    if (!(fabs(slope / norm - 1) < 0.02))
+        fail_msg("%s, role %d: the slope is %.6g, the gradient %.6g", parameter->module, (int)parameter->role, slope,
+                 norm);
+}
+
+static size_t check_all(struct world *world, const struct parameter_options *options, size_t stride)
+{
+    struct bench bench;
+    bench_init(&bench, world, options);
+    size_t count = bench.parameters->count, checked = 0;
+    loss_of(&bench);
+    float *gradients = malloc(count * sizeof *gradients);
+    memcpy(gradients, bench.parameters->gradients, count * sizeof *gradients);
+    for (size_t i = 0; i < bench.parameters->table_count; i += stride) {
+        check_tensor(&bench, &bench.parameters->table[i], gradients + bench.parameters->table[i].offset);
+        checked++;
+    }
+    free(gradients);
+    bench_finish(&bench);
+    return checked;
+}
+
+static struct world sd, xl;
+
+static int setup(void **state)
+{
+    (void)state;
+    world_init(&sd, false, 1);
+    world_init(&xl, true, 1);
+    return 0;
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    world_finish(&sd);
+    world_finish(&xl);
+    return 0;
+}
+
+static void wide_lora_and_text_lora_have_the_slope_of_the_loss(void **state)
+{
+    (void)state;
+    const struct parameter_options options = {
+        .targets = TARGETS_WIDE, .unet = true, .text = true, .rank = 3, .alpha = 6};
+    assert_true(check_all(&sd, &options, 7) > 20);
+    assert_true(check_all(&xl, &options, 19) > 20);
+}
+
+static void text_lora_alone_has_the_slope_of_the_loss(void **state)
+{
+    (void)state;
+    const struct parameter_options options = {.targets = TARGETS_ATTENTION, .text = true, .rank = 3, .alpha = 3};
+    assert_true(check_all(&xl, &options, 7) > 10);
+}
+
+static void every_weight_of_the_unet_has_the_slope_of_the_loss(void **state)
+{
+    (void)state;
+    assert_true(check_all(&sd, &(struct parameter_options){.targets = TARGETS_FULL, .unet = true}, 13) > 20);
+}
+
+static void gradients_add_up_and_follow_their_scale(void **state)
+{
+    (void)state;
+    struct bench bench;
+    double loss;
+    const struct parameter_options options = {.targets = TARGETS_WIDE, .unet = true, .rank = 2, .alpha = 2};
+    bench_init(&bench, &sd, &options);
+    loss_of(&bench);
+    double once = sqrt(sum_of_squares(sd.pool, bench.parameters->count, bench.parameters->gradients));
+    assert_ok(training_step(bench.training, &bench.input, bench.target, weights, 0.5f, &loss, NULL));
+    double more = sqrt(sum_of_squares(sd.pool, bench.parameters->count, bench.parameters->gradients));
+    assert_true(fabs(more / once - 1.5) < 1e-5);
+    bench_finish(&bench);
+}
+
+static void any_number_of_threads_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    float *first = NULL;
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        struct world *world = calloc(1, sizeof *world);
+        struct bench bench;
+        world_init(world, true, threads);
+        const struct parameter_options options = {
+            .targets = TARGETS_WIDE, .unet = true, .text = true, .rank = 4, .alpha = 4};
+        bench_init(&bench, world, &options);
+        loss_of(&bench);
+        size_t bytes = bench.parameters->count * sizeof(float);
+        if (!first)
+            first = memcpy(malloc(bytes), bench.parameters->gradients, bytes);
+        assert_memory_equal(first, bench.parameters->gradients, bytes);
+        bench_finish(&bench);
+        world_finish(world);
+        free(world);
+    }
+    free(first);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wide_lora_and_text_lora_have_the_slope_of_the_loss),
+        cmocka_unit_test(text_lora_alone_has_the_slope_of_the_loss),
+        cmocka_unit_test(every_weight_of_the_unet_has_the_slope_of_the_loss),
+        cmocka_unit_test(gradients_add_up_and_follow_their_scale),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
+    };
+    return cmocka_run_group_tests_name("gradients", tests, setup, finish);
+}
