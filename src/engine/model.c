@@ -59,10 +59,10 @@ struct error model_encode_text(struct model *model, size_t batch, size_t tokens,
 
 /* ---- images ---- */
 
-typedef struct value *image_builder(struct graph *graph, const struct vae *vae, struct value *input);
-
-static struct error prepare_image(struct model *model, struct image_graph *image, image_builder *build, size_t batch,
-                                  size_t height, size_t width, size_t channels)
+static struct error prepare_image(struct model *model, struct image_graph *image,
+                                  struct value *(*build)(struct graph *graph, const struct vae *vae,
+                                                         struct value *input),
+                                  size_t batch, size_t height, size_t width, size_t channels)
 {
     if (image->graph && image->batch == batch && image->height == height && image->width == width)
         return OK;
