@@ -6,6 +6,44 @@ struct task {
     size_t column_blocks, columns;
 };
 
+typedef float four __attribute__((vector_size(16)));
+
+static inline four load_four(const float *x)
+{
+    four v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+/* out[k][j] = alpha b[j][k] for four of each */
+static inline void transpose_four(const float *b, size_t ldb, float alpha, float *out)
+{
+    four r0 = load_four(b), r1 = load_four(b + ldb), r2 = load_four(b + 2 * ldb), r3 = load_four(b + 3 * ldb);
+    four low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+    four low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+    four columns[4] = {
+        __builtin_shufflevector(low01, low23, 0, 1, 4, 5), __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+        __builtin_shufflevector(high01, high23, 0, 1, 4, 5), __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+    for (size_t k = 0; k < 4; k++) {
+        columns[k] *= alpha;
+        memcpy(out + k * PANEL, &columns[k], sizeof columns[k]);
+    }
+}
+
+/* A panel of B given as rows of n: b[j][k] for j < n. */
+static void pack_transposed(const float *b, size_t ldb, float alpha, size_t n, size_t depth, float *out)
+{
+    size_t whole_n = n / 4 * 4, whole_k = depth / 4 * 4;
+    for (size_t k = 0; k < whole_k; k += 4) {
+        for (size_t j = 0; j < whole_n; j += 4)
+            transpose_four(b + j * ldb + k, ldb, alpha, out + k * PANEL + j);
+    }
+    for (size_t j = 0; j < n; j++) {
+        for (size_t k = j < whole_n ? whole_k : 0; k < depth; k++)
+            out[k * PANEL + j] = alpha * b[j * ldb + k];
+    }
+}
+
 /* B[k0 .. k0 + depth, column .. column + columns] alpha as panels [depth][PANEL], padded with zeros. */
 static void pack_b(const struct gemm *g, size_t k0, size_t depth, size_t column, size_t columns, float *out)
 {
@@ -15,14 +53,15 @@ static void pack_b(const struct gemm *g, size_t k0, size_t depth, size_t column,
         if (n < PANEL)
             memset(out, 0, depth * PANEL * sizeof(float));
         if (g->transpose_b) {
-            for (size_t j = 0; j < n; j++) {
-                const float *b = g->b + (first + j) * g->ldb + k0;
-                for (size_t k = 0; k < depth; k++)
-                    out[k * PANEL + j] = g->alpha * b[k];
-            }
-        } else {
-            for (size_t k = 0; k < depth; k++) {
-                const float *b = g->b + (k0 + k) * g->ldb + first;
+            pack_transposed(g->b + first * g->ldb + k0, g->ldb, g->alpha, n, depth, out);
+            continue;
+        }
+        const float *b = g->b + k0 * g->ldb + first;
+        for (size_t k = 0; k < depth; k++, b += g->ldb) {
+            if (n == PANEL) {
+                for (size_t j = 0; j < PANEL; j++)
+                    out[k * PANEL + j] = g->alpha * b[j];
+            } else {
                 for (size_t j = 0; j < n; j++)
                     out[k * PANEL + j] = g->alpha * b[j];
             }
@@ -45,7 +84,8 @@ static void pack_a(const struct gemm *g, size_t row, size_t rows, size_t k0, siz
     }
 }
 
-static void run_rows(struct strip *strip, size_t rows, const float *packed, size_t depth, float *const *c)
+/* All rows of a block, from pointers or, group_stride floats a group, from A^T. */
+static void run_rows(struct strip *strip, size_t rows, const float *packed, size_t group_stride, float *const *c)
 {
     if (strip->a) {
         strip->rows = rows;
@@ -55,7 +95,7 @@ static void run_rows(struct strip *strip, size_t rows, const float *packed, size
     }
     for (size_t row = 0; row < rows; row += PACK_ROWS) {
         strip->rows = rows - row < PACK_ROWS ? rows - row : PACK_ROWS;
-        strip->packed = packed + row * depth;
+        strip->packed = packed + row / PACK_ROWS * group_stride;
         strip->c = c + row;
         KERNEL(strip_run)(strip);
     }
@@ -72,11 +112,14 @@ static void run_block(const struct gemm *g, size_t row, size_t rows, size_t colu
     }
     float *packed_b = scratch, *packed_a = scratch + 32 * PASS_DEPTH;
     const size_t zero = 0;
+    bool in_place = end - column <= 32 || g->lda <= PACK_ROWS; /* read too seldom for a copy of A^T to pay */
     struct pass pass = {0};
-    struct strip strip = {.segments = 1, .a = g->transpose_a ? NULL : a, .offsets = &zero, .packed_step = PACK_ROWS};
+    struct strip strip = {
+        .segments = 1, .a = g->transpose_a ? NULL : a, .offsets = &zero, .packed_step = in_place ? g->lda : PACK_ROWS};
     while (pass_next(&pass, 1, g->k)) {
         bool begins = pass.start == 0;
-        if (g->transpose_a)
+        const float *transposed = in_place ? g->a + pass.start * g->lda + row : packed_a;
+        if (g->transpose_a && !in_place)
             pack_a(g, row, rows, pass.start, pass.length, packed_a);
         for (size_t n = column; n < end; n += STRIP_COLUMNS) {
             strip.columns = end - n < STRIP_COLUMNS ? end - n : STRIP_COLUMNS;
@@ -89,7 +132,7 @@ static void run_block(const struct gemm *g, size_t row, size_t rows, size_t colu
             strip.load = !begins || g->beta != 0.0f;
             strip.beta = begins ? g->beta : 1.0f;
             strip.bias = begins && g->bias ? g->bias + n : NULL;
-            run_rows(&strip, rows, packed_a, pass.length, c);
+            run_rows(&strip, rows, transposed, in_place ? PACK_ROWS : pass.length * PACK_ROWS, c);
         }
     }
 }
@@ -134,11 +177,9 @@ static void plan(struct task *task, size_t batch)
         task->column_blocks = ceil_div(g->n, task->columns);
         bool enough = batch * task->row_blocks * task->column_blocks >= chunks_wanted ||
                       task->rows * task->columns * g->k <= work_min;
-        if (!enough && task->rows > task->columns && task->rows > 2 * PACK_ROWS)
-            task->rows = ceil_div(task->rows, 2 * PACK_ROWS) * PACK_ROWS;
-        else if (!enough && task->columns > 32)
+        if (!enough && task->columns > 32) /* costs nothing: A is read in place */
             task->columns = ceil_div(task->columns, 64) * 32;
-        else if (!enough && task->rows > 2 * PACK_ROWS)
+        else if (!enough && task->rows > 4 * PACK_ROWS) /* each block packs B again */
             task->rows = ceil_div(task->rows, 2 * PACK_ROWS) * PACK_ROWS;
         else
             return;

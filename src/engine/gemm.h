@@ -3,7 +3,8 @@
 
 #include "engine/tile.h"
 
-#define GEMM_ROWS_MAX 384 /* of one block: with PASS_DEPTH, a packed block of A fits a second-level cache */
+/* Rows of one block: with PASS_DEPTH, a block of A takes 192 KiB, less than half of a second-level cache. */
+#define GEMM_ROWS_MAX 192
 /* A packed block of A and a strip of packed B. */
 #define GEMM_SCRATCH_FLOATS ((GEMM_ROWS_MAX + 32) * PASS_DEPTH)
 
