@@ -67,6 +67,29 @@ def psnr(vae, images):
         return float((-10 * torch.log10(((x - y) / 2).pow(2).flatten(1).mean(1))).mean())
 
 
+def finished(work):
+    """The trained autoencoder with its latent whitened exactly (mean 0, covariance 1 over the
+    concepts' pictures): folded into quant_conv and post_quant_conv; the log-variance is constant."""
+    vae = build().eval()
+    vae.load_state_dict(torch.load(os.path.join(work, "vae.pt"), weights_only=True)["vae"])
+    d = np.load(os.path.join(work, "data.npz"))
+    wanted = {icon for icon, _, _ in concepts()}
+    take = [i for i, (s, n) in enumerate(zip(d["sets"], d["names"])) if s != "contrast" and n in wanted]
+    x = torch.from_numpy(d["images"][take]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        mean, cov = moments(torch.cat([encode_mean(vae, b) for b in x.split(32)]).double())
+        value, vector = torch.linalg.eigh(cov)
+        white = vector @ torch.diag(value.rsqrt()) @ vector.T
+        back = torch.linalg.inv(white)
+        q, p = vae.quant_conv, vae.post_quant_conv
+        w, b = q.weight[:4, :, 0, 0].double(), q.bias[:4].double()
+        q.weight.zero_(), q.bias.fill_(2 * math.log(SIGMA))
+        q.weight[:4, :, 0, 0], q.bias[:4] = (white @ w).float(), (white @ (b - mean)).float()
+        w, b = p.weight[:, :, 0, 0].double(), p.bias.double()
+        p.weight[:, :, 0, 0], p.bias[:] = (w @ back).float(), (b + w @ mean).float()
+    return vae
+
+
 def worker(rank, args):
     join(rank, args)
     torch.manual_seed(args.seed)
