@@ -16,7 +16,7 @@ def run_units(build):
     """cmocka programs by meson: their TAP lines are in the test log, one JSON object a program."""
     log = ROOT / build / "meson-logs/testlog.json"
     log.unlink(missing_ok=True)
-    status = subprocess.run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs"], cwd=ROOT).returncode
+    status = subprocess.run(["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "--timeout-multiplier", "5"], cwd=ROOT).returncode
     passed = failed = 0
     for line in log.read_text().splitlines() if log.exists() else []:
         program = json.loads(line)
