@@ -137,6 +137,7 @@ class Bench:
         self.options, self.folder = options, folder
         self.server = Server(folder / "data")
         self.rows = []
+        self.load = os.getloadavg()[0]
 
     def row(self, what, value, target=""):
         self.rows.append((what, value, target))
@@ -287,13 +288,13 @@ class Bench:
 
 def machine():
     model = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release().split("-")[0]}"
 
 
-def write_section(rows, path):
+def write_section(rows, load, path):
     """Replaces the section "Server" of the document and leaves the others."""
     lines = ["## Server", "", f"`scripts/bench`, with its clients on the same machine: {machine()}. "
-             f"Load average before it began: {os.getloadavg()[2]:.1f}.", "",
+             f"Load average when it began: {load:.1f}.", "",
              "| what | measured | target |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
     text = path.read_text() if path.exists() else "# Performance\n\n"
     before, _, after = text.partition("## Server\n")
@@ -318,7 +319,7 @@ def main():
             if process and process.poll() is None:
                 process.kill()
     if options.write:
-        write_section(bench.rows, ROOT / "docs/PERFORMANCE.md")
+        write_section(bench.rows, bench.load, ROOT / "docs/PERFORMANCE.md")
 
 
 if __name__ == "__main__":
