@@ -44,28 +44,33 @@ static void pack_transposed(const float *b, size_t ldb, float alpha, size_t n, s
     }
 }
 
+/* Panels of B given as rows of k: out[panel][k][j] = alpha b[k][panel * PANEL + j] */
+static void pack_plain(const float *b, size_t ldb, float alpha, size_t columns, size_t depth, float *out)
+{
+    for (size_t k = 0; k < depth; k++, b += ldb) {
+        float *to = out + k * PANEL;
+        size_t n = 0;
+        for (; n + PANEL <= columns; n += PANEL, to += depth * PANEL) {
+            for (size_t j = 0; j < PANEL; j++)
+                to[j] = alpha * b[n + j];
+        }
+        for (size_t j = 0; n < columns && j < PANEL; j++)
+            to[j] = n + j < columns ? alpha * b[n + j] : 0.0f;
+    }
+}
+
 /* B[k0 .. k0 + depth, column .. column + columns] alpha as panels [depth][PANEL], padded with zeros. */
 static void pack_b(const struct gemm *g, size_t k0, size_t depth, size_t column, size_t columns, float *out)
 {
-    for (size_t panel = 0; panel * PANEL < columns; panel++, out += depth * PANEL) {
-        size_t n = columns - panel * PANEL < PANEL ? columns - panel * PANEL : PANEL;
-        size_t first = column + panel * PANEL;
-        if (n < PANEL)
+    if (!g->transpose_b) {
+        pack_plain(g->b + k0 * g->ldb + column, g->ldb, g->alpha, columns, depth, out);
+        return;
+    }
+    for (size_t n = 0; n < columns; n += PANEL, out += depth * PANEL) {
+        size_t count = columns - n < PANEL ? columns - n : PANEL;
+        if (count < PANEL)
             memset(out, 0, depth * PANEL * sizeof(float));
-        if (g->transpose_b) {
-            pack_transposed(g->b + first * g->ldb + k0, g->ldb, g->alpha, n, depth, out);
-            continue;
-        }
-        const float *b = g->b + k0 * g->ldb + first;
-        for (size_t k = 0; k < depth; k++, b += g->ldb) {
-            if (n == PANEL) {
-                for (size_t j = 0; j < PANEL; j++)
-                    out[k * PANEL + j] = g->alpha * b[j];
-            } else {
-                for (size_t j = 0; j < n; j++)
-                    out[k * PANEL + j] = g->alpha * b[j];
-            }
-        }
+        pack_transposed(g->b + (column + n) * g->ldb + k0, g->ldb, g->alpha, count, depth, out);
     }
 }
 
@@ -110,7 +115,7 @@ static void run_block(const struct gemm *g, size_t row, size_t rows, size_t colu
         a[i] = g->transpose_a ? NULL : g->a + (row + i) * g->lda;
         c[i] = g->c + (row + i) * g->ldc;
     }
-    float *packed_b = scratch, *packed_a = scratch + 32 * PASS_DEPTH;
+    float *packed_b = scratch, *packed_a = scratch + GEMM_COLUMNS * PASS_DEPTH;
     const size_t zero = 0;
     bool in_place = end - column <= 32 || g->lda <= PACK_ROWS; /* read too seldom for a copy of A^T to pay */
     struct pass pass = {0};
@@ -122,11 +127,13 @@ static void run_block(const struct gemm *g, size_t row, size_t rows, size_t colu
         if (g->transpose_a && !in_place)
             pack_a(g, row, rows, pass.start, pass.length, packed_a);
         for (size_t n = column; n < end; n += STRIP_COLUMNS) {
+            size_t packed = (n - column) % GEMM_COLUMNS;
+            if (packed == 0)
+                pack_b(g, pass.start, pass.length, n, end - n < GEMM_COLUMNS ? end - n : GEMM_COLUMNS, packed_b);
             strip.columns = end - n < STRIP_COLUMNS ? end - n : STRIP_COLUMNS;
-            pack_b(g, pass.start, pass.length, n, strip.columns, packed_b);
             strip.length = pass.length;
             strip.first = pass.first;
-            strip.b = packed_b;
+            strip.b = packed_b + packed * pass.length;
             strip.panel_stride = pass.length * PANEL;
             strip.column = n;
             strip.load = !begins || g->beta != 0.0f;
@@ -170,6 +177,7 @@ static void plan(struct task *task, size_t batch)
 {
     const size_t chunks_wanted = 16, work_min = 64 * 1024;
     const struct gemm *g = task->product;
+    const size_t columns_min = g->m <= 2 * PACK_ROWS ? GEMM_COLUMNS : 32; /* where packing B is most of the work */
     task->rows = g->m < GEMM_ROWS_MAX ? ceil_div(g->m, PACK_ROWS) * PACK_ROWS : GEMM_ROWS_MAX;
     task->columns = ceil_div(g->n, 32) * 32;
     for (;;) {
@@ -177,7 +185,7 @@ static void plan(struct task *task, size_t batch)
         task->column_blocks = ceil_div(g->n, task->columns);
         bool enough = batch * task->row_blocks * task->column_blocks >= chunks_wanted ||
                       task->rows * task->columns * g->k <= work_min;
-        if (!enough && task->columns > 32) /* costs nothing: A is read in place */
+        if (!enough && task->columns > columns_min) /* costs nothing: A is read in place */
             task->columns = ceil_div(task->columns, 64) * 32;
         else if (!enough && task->rows > 4 * PACK_ROWS) /* each block packs B again */
             task->rows = ceil_div(task->rows, 2 * PACK_ROWS) * PACK_ROWS;
