@@ -1,5 +1,7 @@
 #include "domain/model.h"
 
+#include <string.h>
+
 #include "api_fields.h"
 #include "domain/url.h"
 #include "handlers/documents.h"
@@ -69,7 +71,7 @@ struct error handle_list_models(struct call *call, const struct api_list_models_
     };
     struct model_page page;
     answer->models = arena_array(call->arena, (size_t)filter.page_size, sizeof *answer->models);
-    if (query->privacy && query->privacy[1] == 'u') /* public: no model is */
+    if (query->privacy && !strcmp(query->privacy, "public")) /* no model is */
         return OK;
     TRY(model_list(call->domain, call->arena, &call->caller, &filter, &page));
     for (size_t i = 0; i < page.count; i++)
