@@ -10,7 +10,7 @@
 
 enum {
     gzip_bytes_min = 1024, /* below it the saving is under a packet */
-    gzip_level = 1,        /* JSON of ours shrinks 5 to 10 times at 1; 6 gains a quarter and takes 3 times as long */
+    gzip_level = 1,        /* a page of 100 models: 74 KB to 4.1 KB in 0.19 ms; 6 makes it 3.8 KB in 0.48 ms */
     gzip_window = 15 + 16, /* zlib's way to ask for gzip framing */
 };
 
@@ -34,7 +34,7 @@ static bool reads(const struct http_request *request)
     return http_request_is(request, "GET") || http_request_is(request, "HEAD");
 }
 
-/* A multiply-mix hash over 8 bytes at a time, about a byte a 0.1 ns. Not cryptographic: whoever can choose the bytes
+/* A multiply-mix hash over 8 bytes at a time. Not cryptographic: whoever can choose the bytes
  * only fools caches of his own. */
 static uint64_t hash_bytes(const char *bytes, size_t size)
 {
