@@ -64,7 +64,11 @@ static char *folder_of(const struct scheduler *scheduler, struct arena *arena, c
 static void set_failure(struct run *run, struct error error)
 {
     run->failed = true;
-    snprintf(run->text, sizeof run->text, "%s", error.text ? error.text : "unknown error");
+    const char *text = error.text ? error.text : "unknown error";
+    if (error.code == ERR_NO_SPACE)
+        snprintf(run->text, sizeof run->text, "There is no space left on the disk: %s", text);
+    else
+        snprintf(run->text, sizeof run->text, "%s", text);
     const char *hint = error.code == ERR_NO_SPACE ? "Free some disk space and start the training again."
                        : error.code == ERR_INVALID || error.code == ERR_NOT_FOUND || error.code == ERR_TOO_LARGE
                            ? "Replace or delete the training image and start the training again."
