@@ -20,7 +20,7 @@ static char folder[64];
 static int make_folder(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/maquette-exec-XXXXXX");
+    snprintf(folder, sizeof folder, "/tmp/maquette-exec-XXXXXX");
     return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -94,7 +94,7 @@ static void a_run_has_its_own_session_and_priority(void **state)
     struct executor *executor = make_executor("exec sleep 60");
     char handle[exec_handle_size];
     assert_ok(executor->start(executor, folder, handle));
-    const pid_t pid = (pid_t)atoi(handle);
+    const pid_t pid = (pid_t)strtol(handle, NULL, 10);
     assert_int_equal(getsid(pid), pid);
     assert_int_equal(getpgid(pid), pid);
     assert_ok(executor->stop(executor, handle, true));
@@ -130,7 +130,7 @@ static void stopping_reaches_the_whole_group(void **state)
     assert_ok(executor->stop(executor, handle, true));
     await_end(executor, handle, 2000);
     assert_true(clock_monotonic_ms() - begin < 2000);
-    while (kill(-(pid_t)atoi(handle), 0) == 0)
+    while (kill(-(pid_t)strtol(handle, NULL, 10), 0) == 0)
         assert_true(clock_monotonic_ms() - begin < 2000);
     executor_destroy(executor);
 }

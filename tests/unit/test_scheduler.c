@@ -112,7 +112,7 @@ static int open_world(void **state)
     (void)state;
     memset(&world, 0, sizeof world);
     arena_init(&world.arena, 64 << 20);
-    strcpy(world.folder, "/tmp/maquette-jobs-XXXXXX");
+    snprintf(world.folder, sizeof world.folder, "/tmp/maquette-jobs-XXXXXX");
     if (!mkdtemp(world.folder))
         return -1;
     sem_init(&world.decoding, 0, decoding_max);
