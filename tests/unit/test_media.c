@@ -50,8 +50,9 @@ static void expect_refused(const void *bytes, size_t size, const char *words)
     const struct error error = media_check(bytes, size, &info);
     if (error.code != ERR_INVALID && error.code != ERR_TOO_LARGE)
         fail_msg("was not refused; expected: %s", words);
-    if (!strstr(error.text, words))
-        fail_msg("refused with \"%s\", not with \"%s\"", error.text, words);
+    const char *said = error.text ? error.text : "";
+    if (!strstr(said, words))
+        fail_msg("refused with \"%s\", not with \"%s\"", said, words);
 }
 
 static void every_format_is_known_by_its_content(void **state)
