@@ -148,7 +148,7 @@ static void pad_line(void *context, size_t chunk, float *scratch)
     for (size_t px = 0; px < width; px++) {
         size_t sy = y - padding, sx = px - padding; /* wraps to huge where above or left of the picture */
         bool inside = sy < conv->height && sx < conv->width;
-        const float *from = task->x + ((sample * conv->height + sy) * conv->width + sx) * in;
+        const float *from = inside ? task->x + ((sample * conv->height + sy) * conv->width + sx) * in : NULL;
         float *to = task->padded + (chunk * width + px) * PACK_ROWS;
         for (size_t channel = 0; channel < in; channel += PACK_ROWS, to += group_stride) {
             size_t count = in - channel < PACK_ROWS ? in - channel : PACK_ROWS;
