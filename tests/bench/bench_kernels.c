@@ -146,7 +146,7 @@ static void bench_gemm(struct pool *pool, size_t m, size_t n, size_t k, char a, 
 
 int main(int argc, char **argv)
 {
-    unsigned threads = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
+    unsigned threads = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
     struct pool *pool = NULL;
     if (pool_create(threads, &pool).code || (argc > 2 && !kernels_choose(pool, argv[2])))
         return 1;

@@ -14,7 +14,7 @@ static char folder[64];
 static int setup(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/maquette-safetensors-XXXXXX");
+    snprintf(folder, sizeof folder, "/tmp/maquette-safetensors-XXXXXX");
     return mkdtemp(folder) ? 0 : -1;
 }
 
