@@ -11,16 +11,19 @@
 static float exponentials(size_t columns, size_t visible, float factor, const float *x, float *y, float *maximum)
 {
     float lanes[SUM_LANES], largest;
+    size_t whole = visible / SUM_LANES * SUM_LANES;
     for (size_t j = 0; j < SUM_LANES; j++)
         lanes[j] = factor * x[j < visible ? j : 0];
-    for (size_t i = 0; i < visible; i += SUM_LANES) {
-        size_t width = visible - i < SUM_LANES ? visible - i : SUM_LANES;
-        for (size_t j = 0; j < width; j++)
+    for (size_t i = 0; i < whole; i += SUM_LANES) {
+        for (size_t j = 0; j < SUM_LANES; j++)
             lanes[j] = factor * x[i + j] > lanes[j] ? factor * x[i + j] : lanes[j];
     }
+    for (size_t j = 0; whole + j < visible; j++)
+        lanes[j] = factor * x[whole + j] > lanes[j] ? factor * x[whole + j] : lanes[j];
     largest = lanes[0];
     for (size_t j = 1; j < SUM_LANES; j++)
         largest = lanes[j] > largest ? lanes[j] : largest;
+    INDEPENDENT
     for (size_t i = 0; i < visible; i++)
         y[i] = math_exp(__builtin_fmaf(factor, x[i], -largest));
     memset(y + visible, 0, (columns - visible) * sizeof(float));
@@ -62,9 +65,10 @@ static void softmax_gradients(void *context, size_t chunk, float *scratch)
     size_t columns = task->columns, end = (chunk + 1) * task->rows_each;
     for (size_t row = chunk * task->rows_each; row < end && row < task->rows; row++) {
         const float *y = task->y + row * columns, *dy = task->dy + row * columns;
-        float *dx = task->out + row * columns, dot = lanes_dot(columns, y, dy);
+        float *dx = task->out + row * columns, dot = lanes_dot(columns, y, dy), factor = task->factor;
+        INDEPENDENT
         for (size_t i = 0; i < columns; i++)
-            dx[i] = y[i] * task->factor * (dy[i] - dot);
+            dx[i] = y[i] * factor * (dy[i] - dot);
     }
 }
 
@@ -229,8 +233,10 @@ static void recompute(const struct attention_task *task, const struct head_block
         const float *stats = task->stats + (block->stats + i) * 2;
         float *row = scores + i * s->keys, maximum = stats[0], inverse = stats[1];
         size_t visible = visible_keys(s, block->row + i);
+        float factor = task->factor;
+        INDEPENDENT
         for (size_t j = 0; j < visible; j++)
-            row[j] = math_exp(__builtin_fmaf(task->factor, row[j], -maximum)) * inverse;
+            row[j] = math_exp(__builtin_fmaf(factor, row[j], -maximum)) * inverse;
         memset(row + visible, 0, (s->keys - visible) * sizeof(float));
     }
 }
@@ -241,11 +247,13 @@ static void score_gradients(const struct attention_task *task, const struct head
     const struct attention *s = task->shape;
     size_t stride = s->heads * s->depth;
     for (size_t i = 0; i < block->rows; i++) {
-        size_t at = block->queries + i * stride;
+        size_t at = block->queries + i * stride, end = (i + 1) * s->keys;
         float sum = lanes_dot(s->depth, task->dout + at, task->out + at);
         task->sums[block->stats + i] = sum;
-        for (size_t j = i * s->keys; j < (i + 1) * s->keys; j++)
-            d[j] = p[j] * task->factor * (d[j] - sum);
+        float factor = task->factor;
+        INDEPENDENT
+        for (size_t j = i * s->keys; j < end; j++)
+            d[j] = p[j] * factor * (d[j] - sum);
     }
 }
 

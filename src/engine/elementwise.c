@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "engine/kernels_table.h"
+#include "engine/lanes.h"
 #include "engine/mathf.h"
 
 #define CHUNK_FLOATS 8192 /* about 2 us of work: less is not worth handing out */
@@ -64,14 +65,17 @@ static void activate(void *context, size_t chunk, float *scratch)
     float *y = task->y;
     switch (task->activation) {
     case ACTIVATION_SILU:
+        INDEPENDENT
         for (size_t i = r.first; i < r.end; i++)
             y[i] = x[i] * math_sigmoid(x[i]);
         break;
     case ACTIVATION_GELU:
+        INDEPENDENT
         for (size_t i = r.first; i < r.end; i++)
             y[i] = x[i] * normal_below(x[i]);
         break;
     case ACTIVATION_QUICK_GELU:
+        INDEPENDENT
         for (size_t i = r.first; i < r.end; i++)
             y[i] = x[i] * math_sigmoid(1.702f * x[i]);
         break;
@@ -93,20 +97,25 @@ static void activate_backward(void *context, size_t chunk, float *scratch)
     size_t count = r.end - r.first;
     switch (task->activation) {
     case ACTIVATION_SILU:
+        INDEPENDENT
         for (size_t i = 0; i < count; i++)
             scratch[i] = sigmoid_slope(x[i], 1.0f);
         break;
     case ACTIVATION_GELU:
+        INDEPENDENT
         for (size_t i = 0; i < count; i++)
             scratch[i] = gelu_slope(x[i]);
         break;
     case ACTIVATION_QUICK_GELU:
+        INDEPENDENT
         for (size_t i = 0; i < count; i++)
             scratch[i] = sigmoid_slope(x[i], 1.702f);
         break;
     }
+    bool accumulate = task->accumulate;
+    INDEPENDENT
     for (size_t i = 0; i < count; i++)
-        dx[i] = task->accumulate ? __builtin_fmaf(scratch[i], dy[i], dx[i]) : scratch[i] * dy[i];
+        dx[i] = accumulate ? __builtin_fmaf(scratch[i], dy[i], dx[i]) : scratch[i] * dy[i];
 }
 
 void KERNEL(activation_backward)(struct pool *pool, enum activation activation, size_t count, const float *x,
@@ -125,6 +134,7 @@ static void geglu_rows(void *context, size_t chunk, float *scratch)
     for (size_t row = r.first; row < r.end; row++) {
         const float *value = task->a + row * 2 * channels, *gate = value + channels;
         float *y = task->y + row * channels;
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++)
             y[c] = value[c] * (gate[c] * normal_below(gate[c]));
     }
@@ -145,6 +155,7 @@ static void geglu_gradients(void *context, size_t chunk, float *scratch)
     for (size_t row = r.first; row < r.end; row++) {
         const float *value = task->a + row * 2 * channels, *gate = value + channels, *dy = task->b + row * channels;
         float *dvalue = task->y + row * 2 * channels, *dgate = dvalue + channels;
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++) {
             float below = normal_below(gate[c]), slope = __builtin_fmaf(gate[c], normal_density(gate[c]), below);
             float v = value[c];
@@ -191,13 +202,15 @@ static void reduce(void *context, size_t chunk, float *scratch)
     const struct task *task = context;
     struct range r = range_of(task, chunk);
     size_t channels = task->channels, width = task->width;
+    bool accumulate = task->accumulate;
     for (size_t line = r.first; line < r.end; line++) {
         for (size_t x = 0; x < width; x++) {
             const float *upper = task->a + (line * 4 * width + 2 * x) * channels, *lower = upper + 2 * width * channels;
             float *dx = task->y + (line * width + x) * channels;
+            INDEPENDENT
             for (size_t c = 0; c < channels; c++) {
                 float sum = (upper[c] + upper[channels + c]) + (lower[c] + lower[channels + c]);
-                dx[c] = task->accumulate ? dx[c] + sum : sum;
+                dx[c] = accumulate ? dx[c] + sum : sum;
             }
         }
     }
@@ -271,8 +284,11 @@ static void combine(void *context, size_t chunk, float *scratch)
     (void)scratch;
     const struct task *task = context;
     struct range r = range_of(task, chunk);
+    const float *a = task->a, *b = task->b;
+    float *y = task->y, alpha = task->alpha, beta = task->beta;
+    INDEPENDENT
     for (size_t i = r.first; i < r.end; i++)
-        task->y[i] = __builtin_fmaf(task->alpha, task->a[i], task->beta * task->b[i]);
+        y[i] = __builtin_fmaf(alpha, a[i], beta * b[i]);
 }
 
 void KERNEL(add_scaled)(struct pool *pool, size_t count, float alpha, const float *a, float beta, const float *b,
@@ -287,8 +303,11 @@ static void add_to(void *context, size_t chunk, float *scratch)
     (void)scratch;
     const struct task *task = context;
     struct range r = range_of(task, chunk);
+    const float *a = task->a;
+    float *y = task->y, alpha = task->alpha;
+    INDEPENDENT
     for (size_t i = r.first; i < r.end; i++)
-        task->y[i] = __builtin_fmaf(task->alpha, task->a[i], task->y[i]);
+        y[i] = __builtin_fmaf(alpha, a[i], y[i]);
 }
 
 void KERNEL(axpy)(struct pool *pool, size_t count, float alpha, const float *x, float *y)
@@ -302,8 +321,11 @@ static void multiply(void *context, size_t chunk, float *scratch)
     (void)scratch;
     const struct task *task = context;
     struct range r = range_of(task, chunk);
+    const float *a = task->a;
+    float *y = task->y, alpha = task->alpha;
+    INDEPENDENT
     for (size_t i = r.first; i < r.end; i++)
-        task->y[i] = task->alpha * task->a[i];
+        y[i] = alpha * a[i];
 }
 
 void KERNEL(scale_by)(struct pool *pool, size_t count, float alpha, const float *x, float *y)
@@ -322,6 +344,7 @@ static void add_rows(void *context, size_t chunk, float *scratch)
     for (size_t row = r.first; row < r.end; row++) {
         const float *x = task->a + row * channels, *bias = task->b + row / task->width * channels;
         float *y = task->y + row * channels;
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++)
             y[c] = x[c] + bias[c];
     }
@@ -345,8 +368,10 @@ static void sum_pixels(void *context, size_t sample, float *scratch)
     size_t channels = task->channels;
     memset(scratch, 0, channels * sizeof(float));
     for (size_t pixel = sample * task->width; pixel < (sample + 1) * task->width; pixel++) {
+        const float *a = task->a + pixel * channels;
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++)
-            scratch[c] += task->a[pixel * channels + c];
+            scratch[c] += a[c];
     }
     take(task->accumulate, channels, scratch, task->y + sample * channels);
 }

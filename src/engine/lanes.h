@@ -54,3 +54,11 @@ static inline float lanes_spread(size_t count, const float *x, float shift)
         lanes[j] = __builtin_fmaf(x[i + j] - shift, x[i + j] - shift, lanes[j]);
     return lanes_total(lanes);
 }
+
+/* Before a loop whose rounds touch different places: arrays are distinct, or the very same in place. Without it a
+ * compiler must expect them to overlap and gives up on vectors. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif

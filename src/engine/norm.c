@@ -43,6 +43,7 @@ static void measure_block(void *context, size_t chunk, float *scratch)
 
     memset(sums, 0, channels * sizeof(float));
     for (size_t p = 0; p < block.pixels; p++) {
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++)
             sums[c] += x[p * channels + c];
     }
@@ -53,6 +54,7 @@ static void measure_block(void *context, size_t chunk, float *scratch)
     }
     memset(sums, 0, channels * sizeof(float));
     for (size_t p = 0; p < block.pixels; p++) {
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++) {
             float d = x[p * channels + c] - mean[c];
             sums[c] = __builtin_fmaf(d, d, sums[c]);
@@ -89,9 +91,11 @@ static void spread_stats(const struct group_task *task, size_t sample, float *me
 {
     size_t width = task->norm->channels / task->norm->groups;
     const float *stats = task->stats + sample * task->norm->groups * 2;
-    for (size_t c = 0; c < task->norm->channels; c++) {
-        mean[c] = stats[c / width * 2];
-        inverse[c] = stats[c / width * 2 + 1];
+    for (size_t c = 0; c < task->norm->channels; stats += 2) {
+        for (size_t end = c + width; c < end; c++) {
+            mean[c] = stats[0];
+            inverse[c] = stats[1];
+        }
     }
 }
 
@@ -104,15 +108,18 @@ static void apply_block(void *context, size_t chunk, float *scratch)
     const float *x = task->x + block.offset, *beta = task->beta;
     float *y = task->y + block.offset;
     spread_stats(task, block.sample, mean, factor);
+    INDEPENDENT
     for (size_t c = 0; c < channels; c++)
         factor[c] *= task->gamma[c];
     for (size_t p = 0; p < block.pixels; p++, x += channels, y += channels) {
         if (task->norm->silu) {
+            INDEPENDENT
             for (size_t c = 0; c < channels; c++) {
                 float z = __builtin_fmaf(x[c] - mean[c], factor[c], beta[c]);
                 y[c] = z * math_sigmoid(z);
             }
         } else {
+            INDEPENDENT
             for (size_t c = 0; c < channels; c++)
                 y[c] = __builtin_fmaf(x[c] - mean[c], factor[c], beta[c]);
         }
@@ -147,11 +154,13 @@ static void measure_gradients(void *context, size_t chunk, float *scratch)
     float *sums = task->partial + chunk * 2 * channels, *products = sums + channels;
     const float *x = task->x + block.offset, *dy = task->dy + block.offset, *beta = task->beta;
     spread_stats(task, block.sample, mean, inverse);
+    INDEPENDENT
     for (size_t c = 0; c < channels; c++)
         factor[c] = inverse[c] * task->gamma[c];
     memset(sums, 0, 2 * channels * sizeof(float));
     for (size_t p = 0; p < block.pixels; p++, x += channels, dy += channels) {
         if (task->norm->silu) {
+            INDEPENDENT
             for (size_t c = 0; c < channels; c++) {
                 float centred = x[c] - mean[c];
                 float dz = dy[c] * silu_slope(__builtin_fmaf(centred, factor[c], beta[c]));
@@ -159,6 +168,7 @@ static void measure_gradients(void *context, size_t chunk, float *scratch)
                 products[c] = __builtin_fmaf(dz, centred * inverse[c], products[c]);
             }
         } else {
+            INDEPENDENT
             for (size_t c = 0; c < channels; c++) {
                 sums[c] += dy[c];
                 products[c] = __builtin_fmaf(dy[c], (x[c] - mean[c]) * inverse[c], products[c]);
@@ -176,6 +186,7 @@ static void join_gradients(void *context, size_t sample, float *scratch)
     memset(totals, 0, 2 * channels * sizeof(float));
     for (size_t b = 0; b < blocks; b++) {
         const float *partial = task->partial + (sample * blocks + b) * 2 * channels;
+        INDEPENDENT
         for (size_t c = 0; c < 2 * channels; c++)
             totals[c] += partial[c];
     }
@@ -200,8 +211,9 @@ static void apply_gradients(void *context, size_t chunk, float *scratch)
     float *first = factor + channels, *second = first + channels;
     const float *x = task->x + block.offset, *dy = task->dy + block.offset, *gamma = task->gamma, *beta = task->beta;
     float *dx = task->dx + block.offset;
-    bool accumulate = task->accumulate;
+    bool accumulate = task->accumulate, silu = norm->silu;
     spread_stats(task, block.sample, mean, inverse);
+    INDEPENDENT
     for (size_t c = 0; c < channels; c++) {
         const float *means = task->means + (block.sample * norm->groups + c / width) * 2;
         factor[c] = inverse[c] * gamma[c];
@@ -210,8 +222,14 @@ static void apply_gradients(void *context, size_t chunk, float *scratch)
     }
     for (size_t p = 0; p < block.pixels; p++, x += channels, dy += channels, dx += channels) {
         float *dz = second + channels;
-        for (size_t c = 0; c < channels; c++)
-            dz[c] = norm->silu ? dy[c] * silu_slope(__builtin_fmaf(x[c] - mean[c], factor[c], beta[c])) : dy[c];
+        if (silu) {
+            INDEPENDENT
+            for (size_t c = 0; c < channels; c++)
+                dz[c] = dy[c] * silu_slope(__builtin_fmaf(x[c] - mean[c], factor[c], beta[c]));
+        } else {
+            memcpy(dz, dy, channels * sizeof(float));
+        }
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++) {
             float xhat = (x[c] - mean[c]) * inverse[c];
             float rest = __builtin_fmaf(-xhat, second[c], __builtin_fmaf(gamma[c], dz[c], -first[c]));
@@ -242,6 +260,7 @@ void KERNEL(group_norm_backward)(struct pool *pool, const struct group_norm *nor
     if (dx)
         pool_run(pool, chunks, apply_gradients, &task);
     for (size_t sample = 0; sample < norm->batch; sample++) {
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++) {
             if (dbeta)
                 dbeta[c] += totals[sample * 2 * channels + c];
@@ -278,6 +297,7 @@ static void layer_rows(void *context, size_t chunk, float *scratch)
         float mean = lanes_sum(channels, x) / (float)channels;
         float variance = lanes_spread(channels, x, mean) / (float)channels;
         float inverse = 1.0f / sqrtf(variance + task->epsilon);
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++)
             y[c] = __builtin_fmaf((x[c] - mean) * inverse, gamma[c], beta[c]);
         task->stats[row * 2] = mean;
@@ -308,12 +328,14 @@ static void layer_row_gradient(const struct layer_task *task, size_t row, float 
     float mean = task->stats[row * 2], inverse = task->stats[row * 2 + 1];
     float *dx = task->dx + row * channels, *xhat = scratch, *d = scratch + channels;
     bool accumulate = task->accumulate;
+    INDEPENDENT
     for (size_t c = 0; c < channels; c++) {
         xhat[c] = (x[c] - mean) * inverse;
         d[c] = dy[c] * task->gamma[c];
     }
     float first = lanes_sum(channels, d) / (float)channels;
     float second = lanes_dot(channels, d, xhat) / (float)channels;
+    INDEPENDENT
     for (size_t c = 0; c < channels; c++) {
         float rest = __builtin_fmaf(-xhat[c], second, d[c] - first);
         dx[c] = accumulate ? __builtin_fmaf(rest, inverse, dx[c]) : rest * inverse;
@@ -330,6 +352,7 @@ static void layer_gradients(void *context, size_t chunk, float *scratch)
         for (size_t row = first; row < end; row++) {
             const float *x = task->x + row * channels, *dy = task->dy + row * channels;
             float mean = task->stats[row * 2], inverse = task->stats[row * 2 + 1];
+            INDEPENDENT
             for (size_t c = 0; c < channels; c++) {
                 dgamma[c] = __builtin_fmaf(dy[c], (x[c] - mean) * inverse, dgamma[c]);
                 dbeta[c] += dy[c];
@@ -358,6 +381,7 @@ void KERNEL(layer_norm_backward)(struct pool *pool, size_t rows, size_t channels
     pool_run(pool, chunks, layer_gradients, &task);
     for (size_t chunk = 0; task.partial && chunk < chunks; chunk++) {
         const float *partial = workspace + chunk * 2 * channels;
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++) {
             if (dgamma)
                 dgamma[c] += partial[c];
@@ -381,6 +405,7 @@ static void bias_rows(void *context, size_t chunk, float *scratch)
     float *sums = task->partial + chunk * task->channels;
     memset(sums, 0, task->channels * sizeof(float));
     for (size_t row = first; row < end && row < task->rows; row++) {
+        INDEPENDENT
         for (size_t c = 0; c < task->channels; c++)
             sums[c] += task->dy[row * task->channels + c];
     }
@@ -396,6 +421,7 @@ void KERNEL(bias_backward)(struct pool *pool, size_t rows, size_t channels, cons
     if (!accumulate)
         memset(dbias, 0, channels * sizeof(float));
     for (size_t chunk = 0; chunk < chunks; chunk++) {
+        INDEPENDENT
         for (size_t c = 0; c < channels; c++)
             dbias[c] += workspace[chunk * channels + c];
     }

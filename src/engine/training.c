@@ -54,11 +54,15 @@ static void sample_loss(void *context, size_t sample, float *scratch)
     double sum = 0;
     for (size_t first = 0; first < task->count; first += 1024) {
         size_t count = task->count - first < 1024 ? task->count - first : 1024;
+        INDEPENDENT
         for (size_t i = 0; i < count; i++)
             scratch[i] = prediction[first + i] - target[first + i];
         sum += (double)lanes_dot(count, scratch, scratch);
         float *gradient = task->gradient ? task->gradient + sample * task->count + first : NULL;
-        for (size_t i = 0; gradient && i < count; i++)
+        if (!gradient)
+            continue;
+        INDEPENDENT
+        for (size_t i = 0; i < count; i++)
             gradient[i] = factor * scratch[i];
     }
     task->losses[sample] = (float)(sum / (double)task->count);
@@ -98,13 +102,17 @@ static void update_chunk(void *context, size_t chunk, float *scratch)
     size_t end = (chunk + 1) * CHUNK_FLOATS;
     end = end < task->count ? end : task->count;
     float *w = task->weights, *m = task->m, *v = task->v;
-    float c1 = 1.0f - o->beta1, c2 = 1.0f - o->beta2;
+    const float *gradient = task->gradient;
+    float beta1 = o->beta1, beta2 = o->beta2, c1 = 1.0f - beta1, c2 = 1.0f - beta2, scale = o->gradient_scale;
+    float rate = o->rate, epsilon = o->epsilon, keep = task->keep;
+    float correction1 = task->correction1, rate2 = task->rate2;
+    INDEPENDENT
     for (size_t i = chunk * CHUNK_FLOATS; i < end; i++) {
-        float g = o->gradient_scale * task->gradient[i];
-        m[i] = __builtin_fmaf(o->beta1, m[i], c1 * g);
-        v[i] = __builtin_fmaf(o->beta2, v[i], c2 * g * g);
-        float denominator = sqrtf(v[i] * task->rate2) + o->epsilon;
-        w[i] = __builtin_fmaf(task->keep, w[i], -o->rate * (m[i] * task->correction1) / denominator);
+        float g = scale * gradient[i];
+        m[i] = __builtin_fmaf(beta1, m[i], c1 * g);
+        v[i] = __builtin_fmaf(beta2, v[i], c2 * g * g);
+        float denominator = sqrtf(v[i] * rate2) + epsilon;
+        w[i] = __builtin_fmaf(keep, w[i], -rate * (m[i] * correction1) / denominator);
     }
 }
 
