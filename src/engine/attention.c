@@ -10,19 +10,7 @@
 /* y = e^(scale x - maximum) over the visible columns, 0 beyond; returns the sum, gives the maximum of scale x. */
 static float exponentials(size_t columns, size_t visible, float factor, const float *x, float *y, float *maximum)
 {
-    float lanes[SUM_LANES], largest;
-    size_t whole = visible / SUM_LANES * SUM_LANES;
-    for (size_t j = 0; j < SUM_LANES; j++)
-        lanes[j] = factor * x[j < visible ? j : 0];
-    for (size_t i = 0; i < whole; i += SUM_LANES) {
-        for (size_t j = 0; j < SUM_LANES; j++)
-            lanes[j] = factor * x[i + j] > lanes[j] ? factor * x[i + j] : lanes[j];
-    }
-    for (size_t j = 0; whole + j < visible; j++)
-        lanes[j] = factor * x[whole + j] > lanes[j] ? factor * x[whole + j] : lanes[j];
-    largest = lanes[0];
-    for (size_t j = 1; j < SUM_LANES; j++)
-        largest = lanes[j] > largest ? lanes[j] : largest;
+    float largest = factor * lanes_max(visible, x); /* rounding is monotonic, factor positive */
     INDEPENDENT
     for (size_t i = 0; i < visible; i++)
         y[i] = math_exp(__builtin_fmaf(factor, x[i], -largest));

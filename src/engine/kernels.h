@@ -114,7 +114,7 @@ void geglu_backward(struct pool *pool, size_t rows, size_t channels, const float
 
 /* ---- attention ---- */
 
-/* Rows of softmax(scale x); causal: row r sees columns 0..r mod columns. In place is fine. */
+/* Rows of softmax(scale x), scale > 0; causal: row r sees columns 0..r mod columns. In place is fine. */
 void softmax_forward(struct pool *pool, size_t rows, size_t columns, float scale, bool causal, const float *x,
                      float *y);
 /* dx = scale y (dy - <dy, y>); dx may be dy. */
