@@ -17,6 +17,9 @@ def trained(work):
     unet, text = unet_module.build(tok)
     unet.to(memory_format=torch.channels_last)  # the vector in the checkpoint has this layout
     Flat([unet, text]).data.copy_(torch.load(os.path.join(work, "unet.pt"), weights_only=True)["ema"])
+    words = os.path.join(work, "text.pt")  # made by words.py
+    if os.path.exists(words):
+        text.load_state_dict(torch.load(words, weights_only=True))
     return vae_module.finished(work), unet.eval(), text.eval(), tok
 
 

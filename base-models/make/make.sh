@@ -13,5 +13,6 @@ py="$work/venv/bin/python"
 "$py" "$here/tokenizer.py" --work "$work"
 "$py" "$here/vae.py" --work "$work"
 "$py" "$here/unet.py" --work "$work"
+"$py" "$here/words.py" --work "$work"
 "$py" "$here/export.py" --work "$work" --out "$here/../tiny"
 "$py" "$here/sheet.py" --work "$work" --model "$here/../tiny" --out "$here/../sheet.png" --styles noto,fluent
