@@ -2,7 +2,6 @@
 """The style guide as a test: arrows between rooms, sizes, banned calls, leftovers. Prints every breach; exits 1 on any."""
 import pathlib
 import re
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -46,9 +45,10 @@ FUNCTION_LINES_MAX = 80
 WIDTH_MAX = 120
 
 
-def tracked(*patterns):
-    out = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [pathlib.Path(line) for line in out.splitlines() if (ROOT / line).exists()]
+def sources_below(*folders):
+    """C files below the folders, as paths from the root."""
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.[ch]")]
+    return sorted(path.relative_to(ROOT) for path in found)
 
 
 def room_of(path):
@@ -94,7 +94,7 @@ def check_functions(path, text):
 
 def main():
     breaches = []
-    sources = tracked("src/*.c", "src/*.h", "tests/*.c", "tests/*.h")
+    sources = sources_below("src", "tests")
     for path in sources:
         text = (ROOT / path).read_text()
         for check in (check_includes, check_lines, check_functions):
