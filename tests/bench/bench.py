@@ -288,7 +288,7 @@ class Bench:
 
 def machine():
     model = re.search(r"model name\s+: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release().split("-")[0]}"
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release().split('-')[0]}"
 
 
 def write_section(rows, load, path):
