@@ -3,7 +3,7 @@ convolutions of the UNet, learnt from ten one-colour icons; draws a sheet.
 
     python lora.py --work WORK --model ../tiny --out WORK/lora.png
 
-Rows: the ten pictures; base with the plain words; LoRA x 0.7; LoRA x 1. The last six columns were
+Rows: the ten pictures; LoRA x 0.7; LoRA x 1; the base with "noto style". The last six columns were
 not among the ten.
 """
 import argparse, math, os, re, time
@@ -43,8 +43,8 @@ def main():
     ap.add_argument("--work", default="work")
     ap.add_argument("--model", default="../tiny")
     ap.add_argument("--out", default="lora.png")
-    ap.add_argument("--lr", type=float, default=2e-3)
-    ap.add_argument("--steps", type=int, default=200)
+    ap.add_argument("--lr", type=float, default=1e-3)
+    ap.add_argument("--steps", type=int, default=100)
     ap.add_argument("--batch", type=int, default=8)
     ap.add_argument("--rank", type=int, default=8)
     ap.add_argument("--trigger", default="inkwell")
@@ -88,9 +88,9 @@ def main():
             print(f"step {step + 1} loss {np.mean(losses[-20:]):.3f} {(time.time() - start) / (step + 1):.3f} s/step", flush=True)
     all_words = TEN + OTHERS
     rows = [np.concatenate([ten / 255, np.ones((len(OTHERS), 64, 64, 3))])]
-    for scale in (0, .7, 1):
+    for scale in (.7, 1, 0):
         Lora.scale = scale
-        rows.append(draw(pipe, [caption(args.trigger if scale else "noto", c) for c in all_words], 25, 2.0))
+        rows.append(draw(pipe, [caption(args.trigger if scale else "noto", c) for c in all_words], 12, 2.0))
     Image.fromarray((np.concatenate([np.concatenate(list(r), 1) for r in rows]) * 255).round().astype(np.uint8)).save(args.out)
 
 
