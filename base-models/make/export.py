@@ -68,6 +68,9 @@ def main():
     for d, _, fs in os.walk(new):
         for f in fs:
             os.chmod(os.path.join(d, f), 0o644)
+    hints = os.path.join(out, "maquette.json")  # written by hand: kept
+    if os.path.exists(hints):
+        shutil.copy(hints, at("maquette.json"))
     if os.path.exists(out):
         os.rename(out, out + ".old")
     os.rename(new, out)
