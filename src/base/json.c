@@ -358,3 +358,13 @@ void json_put_tree(struct json_writer *writer, const char *key, const struct jso
         json_put_tree(writer, child->key, child); /* depth is bounded by json_depth_max at parsing */
     json_close(writer, object ? '}' : ']');
 }
+
+const char *json_quoted(struct arena *arena, const char *text)
+{
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    json_put_string(&(struct json_writer){.out = &out}, NULL, text);
+    const char *copy = arena_copy(arena, out.data ? out.data : "", out.len);
+    buf_finish(&out);
+    return copy;
+}

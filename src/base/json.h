@@ -59,3 +59,5 @@ void json_put_bool(struct json_writer *writer, const char *key, bool value);
 void json_put_null(struct json_writer *writer, const char *key);
 void json_put_raw(struct json_writer *writer, const char *key, const char *json); /* already JSON */
 void json_put_tree(struct json_writer *writer, const char *key, const struct json *value);
+/* The text as a JSON string, quotes included, in the arena; NULL gives null. At most 1 MiB, else "". */
+const char *json_quoted(struct arena *arena, const char *text);

@@ -67,24 +67,14 @@ struct creation {
     struct job *job;
 };
 
-static const char *quoted(struct arena *arena, const char *text)
-{
-    struct buf out;
-    buf_init(&out, 1 << 20);
-    json_put_string(&(struct json_writer){.out = &out}, NULL, text);
-    const char *copy = arena_copy(arena, out.data ? out.data : "", out.len);
-    buf_finish(&out);
-    return copy;
-}
-
 static const char *make_metadata(const struct creation *creation, const char *epoch)
 {
     struct arena *arena = creation->arena;
     const char *url = url_sign(creation->domain, arena, "downloads", creation->job_id, creation->now_ms);
-    const struct json_change input[] = {{"modelId", quoted(arena, creation->model_id)},
-                                        {"modelEpoch", epoch ? quoted(arena, epoch) : NULL},
-                                        {"format", quoted(arena, creation->format)}};
-    const struct json_change output = {"downloadUrl", quoted(arena, url)};
+    const struct json_change input[] = {{"modelId", json_quoted(arena, creation->model_id)},
+                                        {"modelEpoch", epoch ? json_quoted(arena, epoch) : NULL},
+                                        {"format", json_quoted(arena, creation->format)}};
+    const struct json_change output = {"downloadUrl", json_quoted(arena, url)};
     const struct json_change metadata[] = {{"input", json_object_with(arena, "{}", input, 3)},
                                            {"output", json_object_with(arena, "{}", &output, 1)}};
     return json_object_with(arena, "{}", metadata, 2);
@@ -260,11 +250,11 @@ static struct error add_record(struct arena *arena, struct zip *zip, const struc
     const struct job *job = &contents->record;
     char created[clock_iso_size], ended[clock_iso_size];
     const struct json_change members[] = {
-        {"jobId", quoted(arena, job->id)},
-        {"jobType", quoted(arena, job->type)},
-        {"status", quoted(arena, job->status)},
-        {"createdAt", quoted(arena, clock_format_iso(created, job->created_at))},
-        {"endedAt", quoted(arena, clock_format_iso(ended, job->ended_at))},
+        {"jobId", json_quoted(arena, job->id)},
+        {"jobType", json_quoted(arena, job->type)},
+        {"status", json_quoted(arena, job->status)},
+        {"createdAt", json_quoted(arena, clock_format_iso(created, job->created_at))},
+        {"endedAt", json_quoted(arena, clock_format_iso(ended, job->ended_at))},
         {"statusHistory", job->status_history},
         {"metadata", job->metadata},
     };

@@ -24,16 +24,6 @@ struct work {
     const struct training_type *type; /* of a success */
 };
 
-static const char *quoted(struct arena *arena, const char *text)
-{
-    struct buf out;
-    buf_init(&out, 1 << 20);
-    json_put_string(&(struct json_writer){.out = &out}, NULL, text);
-    const char *copy = arena_copy(arena, out.data ? out.data : "", out.len);
-    buf_finish(&out);
-    return copy;
-}
-
 /* A status never goes back: a trainer that is started again prepares again. */
 static int status_rank(const char *status)
 {
@@ -167,7 +157,7 @@ static struct error insert_files(struct db_tx *tx, const struct work *work, stru
         const char *old = "";
         TRY(json_parse(work->arena, job->metadata, strlen(job->metadata), &metadata));
         JSON_EACH (asset, json_get(metadata, "assetIds")) {
-            old = arena_printf(work->arena, "%s%s,", old, quoted(work->arena, asset->text));
+            old = arena_printf(work->arena, "%s%s,", old, json_quoted(work->arena, asset->text));
         }
         const struct json_change change = {"assetIds", arena_printf(work->arena, "[%s%s]", old, assets)};
         job->metadata = json_object_with(work->arena, job->metadata, &change, 1);
@@ -254,8 +244,8 @@ static struct error fail_work(struct db_tx *tx, void *context)
     TRY(job_find(tx, work->arena, work->job_id, &job));
     if (job_status_is_final(job.status))
         return OK;
-    const struct json_change changes[] = {{"error", quoted(work->arena, work->text)},
-                                          {"hint", quoted(work->arena, work->hint)}};
+    const struct json_change changes[] = {{"error", json_quoted(work->arena, work->text)},
+                                          {"hint", json_quoted(work->arena, work->hint)}};
     job.metadata = json_object_with(work->arena, job.metadata, changes, 2);
     TRY(job_update(tx, work->arena, &job, "failure", work->now_ms));
     TRY(job_renumber_queue(tx, work->now_ms));
