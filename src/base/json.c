@@ -368,3 +368,33 @@ const char *json_quoted(struct arena *arena, const char *text)
     buf_finish(&out);
     return copy;
 }
+
+const char *json_from_strings(struct arena *arena, const char *const *strings, size_t count)
+{
+    struct buf out;
+    buf_init(&out, json_strings_bytes_max);
+    struct json_writer writer = {.out = &out};
+    json_open(&writer, NULL, '[');
+    for (size_t i = 0; i < count; i++)
+        json_put_string(&writer, NULL, strings[i]);
+    json_close(&writer, ']');
+    const char *copy = buf_error(&out).code ? "[]" : arena_copy(arena, out.data, out.len);
+    buf_finish(&out);
+    return copy;
+}
+
+struct error json_to_strings(struct arena *arena, const char *text, const char ***strings, size_t *count)
+{
+    static const char *none[1];
+    const struct json *array;
+    *strings = none;
+    *count = 0;
+    if (strcmp(text, "[]") == 0)
+        return OK;
+    TRY(json_parse(arena, text, strlen(text), &array));
+    *strings = arena_array(arena, array->count + 1, sizeof **strings);
+    JSON_EACH (item, array) {
+        (*strings)[(*count)++] = item->kind == JSON_STRING ? item->text : "";
+    }
+    return OK;
+}

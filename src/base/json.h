@@ -12,7 +12,7 @@
 
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
-enum { json_depth_max = 32 };
+enum { json_depth_max = 32, json_strings_bytes_max = 1 << 20 };
 
 struct json {
     enum json_kind kind;
@@ -61,3 +61,7 @@ void json_put_raw(struct json_writer *writer, const char *key, const char *json)
 void json_put_tree(struct json_writer *writer, const char *key, const struct json *value);
 /* The text as a JSON string, quotes included, in the arena; NULL gives null. At most 1 MiB, else "". */
 const char *json_quoted(struct arena *arena, const char *text);
+/* The array of strings that rows keep, at most json_strings_bytes_max (else "[]"), and back. strings is never NULL. */
+const char *json_from_strings(struct arena *arena, const char *const *strings, size_t count);
+struct error json_to_strings(struct arena *arena, const char *text, const char ***strings, size_t *count)
+    __attribute__((warn_unused_result));

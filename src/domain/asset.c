@@ -71,6 +71,7 @@ void asset_init(struct asset *asset, struct arena *arena, const char *project_id
         .size = picture->size,
         .width = picture->info.width,
         .height = picture->info.height,
+        .tags = "[]",
         .created_at = now_ms,
         .updated_at = now_ms,
     };
@@ -89,13 +90,16 @@ struct error asset_insert(struct db_tx *tx, const struct asset *asset)
     return db_execute(tx, NULL,
                       "INSERT INTO asset (id, project_id, author_id, blob_sha256, name, description, "
                       "automatic_captioning, mime_type, type, source, kind, parent_id, size, width, height, hide, "
-                      "created_at, updated_at) VALUES "
-                      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                      "created_at, updated_at, tags, model_id, job_id, dataset_model_id) VALUES "
+                      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
+                      "?21, ?22)",
                       DB_BIND(db_t(asset->id), db_t(asset->project_id), db_t(asset->author_id), db_t(asset->sha256),
                               db_t(asset->name), db_t(asset->description), db_t(asset->automatic_captioning),
                               db_t(asset->mime_type), db_t(asset->type), db_t(asset->source), db_t(asset->kind),
                               db_t(asset->parent_id), db_i(asset->size), db_i(asset->width), db_i(asset->height),
-                              db_i(asset->hide), db_i(asset->created_at), db_i(asset->updated_at)));
+                              db_i(asset->hide), db_i(asset->created_at), db_i(asset->updated_at),
+                              db_t(asset->tags ? asset->tags : "[]"), db_t(asset->model_id), db_t(asset->job_id),
+                              db_t(asset->dataset_model_id)));
 }
 
 struct create_work {
@@ -142,6 +146,10 @@ void asset_read(struct arena *arena, struct db_rows *rows, int first, struct ass
         .hide = db_int(rows, first + 15) != 0,
         .created_at = db_int(rows, first + 16),
         .updated_at = db_int(rows, first + 17),
+        .tags = db_text(arena, rows, first + 18),
+        .model_id = db_text(arena, rows, first + 19),
+        .job_id = db_text(arena, rows, first + 20),
+        .dataset_model_id = db_text(arena, rows, first + 21),
     };
 }
 

@@ -18,6 +18,9 @@ struct asset {
     const char *parent_id;                        /* NULL when none */
     int64_t size, width, height;
     bool hide;
+    const char *tags;              /* JSON array of strings; NULL when made: none */
+    const char *model_id, *job_id; /* it was generated with; NULL when it was not */
+    const char *dataset_model_id;  /* into whose data set it was uploaded; NULL */
     int64_t created_at, updated_at;
 };
 
@@ -68,5 +71,6 @@ struct error blob_row_insert(struct db_tx *tx, const char *sha256, int64_t size,
 /* For other queries that give assets: columns in this order, read from column `first` on. */
 #define ASSET_COLUMNS                                                                                                  \
     "a.id, a.project_id, a.author_id, a.blob_sha256, a.name, a.description, a.automatic_captioning, a.mime_type, "     \
-    "a.type, a.source, a.kind, a.parent_id, a.size, a.width, a.height, a.hide, a.created_at, a.updated_at"
+    "a.type, a.source, a.kind, a.parent_id, a.size, a.width, a.height, a.hide, a.created_at, a.updated_at, "           \
+    "a.tags, a.model_id, a.job_id, a.dataset_model_id"
 void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset);

@@ -179,6 +179,7 @@ struct error dataset_add_picture(const struct domain *domain, struct arena *aren
 {
     struct asset asset;
     asset_init(&asset, arena, caller->project_id, caller->key_id, picture, "uploaded", "uploaded");
+    asset.dataset_model_id = model_id;
     struct work work = {arena, caller, model_id, NULL, &asset.id, 1, &asset, added};
     return db_write(domain->db, add_images, &work);
 }
@@ -230,6 +231,7 @@ struct error dataset_replace(const struct domain *domain, struct arena *arena, c
     struct work work = {arena, caller, model_id, training_image_id, &asset_id, 1, NULL, replaced};
     if (!asset_id) {
         asset_init(&asset, arena, caller->project_id, caller->key_id, picture, "uploaded", "uploaded");
+        asset.dataset_model_id = model_id;
         work.asset_ids = &asset.id;
         work.made = &asset;
     }

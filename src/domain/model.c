@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "domain/dataset.h"
+#include "domain/tag.h"
 
 #define MODEL_COLUMNS                                                                                                  \
     "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
@@ -382,6 +383,9 @@ static struct error delete_model(struct db_tx *tx, void *context)
     const struct update_work *work = context;
     struct model model;
     TRY(model_find_idle(tx, work->arena, work->caller->project_id, work->id, &model));
+    TRY(tag_unindex(
+        tx, work->arena,
+        &(struct tag_item){TAG_MODEL, model.id, model.project_id, .tags = model.tags, .created_at = model.created_at}));
     return db_execute(tx, NULL, "UPDATE model SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
                       DB_BIND(db_t(model.id), db_i(clock_now_ms())));
 }

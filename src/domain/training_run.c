@@ -106,6 +106,8 @@ static struct error insert_sample(struct db_tx *tx, const struct work *work, con
         .size = file->size,
         .width = file->width,
         .height = file->height,
+        .model_id = job->model_id,
+        .job_id = job->id,
         .created_at = work->now_ms,
         .updated_at = work->now_ms,
     };

@@ -7,8 +7,7 @@
 static struct error answer_asset(struct call *call, const struct asset *asset, struct api_asset_answer *answer)
 {
     answer->asset = ARENA_NEW(call->arena, struct api_asset);
-    render_asset(call, asset, answer->asset);
-    return OK;
+    return render_asset(call, asset, answer->asset);
 }
 
 struct error handle_create_asset(struct call *call, const struct api_create_asset_request *request,

@@ -9,25 +9,6 @@
 
 enum { list_text_bytes_max = 64 * 1024, page_size_default = 100 };
 
-static struct error strings_text(struct arena *arena, const char *const *strings, size_t count, const char **text)
-{
-    *text = NULL;
-    if (!strings)
-        return OK;
-    struct buf out;
-    buf_init(&out, list_text_bytes_max);
-    struct json_writer writer = {.out = &out};
-    json_open(&writer, NULL, '[');
-    for (size_t i = 0; i < count; i++)
-        json_put_string(&writer, NULL, strings[i]);
-    json_close(&writer, ']');
-    struct error error = buf_error(&out);
-    if (!error.code)
-        *text = arena_copy(arena, out.data, out.len);
-    buf_finish(&out);
-    return error;
-}
-
 static struct error concepts_text(struct arena *arena, const struct api_model_concept *concepts, size_t count,
                                   const char **text)
 {
@@ -92,7 +73,8 @@ struct error handle_create_model(struct call *call, const struct api_create_mode
         .class_slug = body->class_slug,
     };
     struct model model;
-    TRY(strings_text(call->arena, body->collection_ids, body->collection_ids_count, &values.collection_ids));
+    if (body->collection_ids)
+        values.collection_ids = json_from_strings(call->arena, body->collection_ids, body->collection_ids_count);
     TRY(concepts_text(call->arena, body->concepts, body->concepts_count, &values.concepts));
     TRY(model_create(call->domain, call->arena, &call->caller, &values, &model));
     return answer_model(call, &model, answer);

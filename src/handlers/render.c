@@ -4,6 +4,7 @@
 
 #include "api_fields.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "domain/url.h"
 
 enum { parameters_bytes_max = 256 * 1024 };
@@ -11,23 +12,6 @@ enum { parameters_bytes_max = 256 * 1024 };
 const char *date_text(struct arena *arena, int64_t ms)
 {
     return clock_format_iso(arena_alloc(arena, clock_iso_size), ms);
-}
-
-/* A JSON array of strings; rows hold only what was checked when it came in. */
-static struct error read_strings(struct arena *arena, const char *text, const char ***strings, size_t *count)
-{
-    static const char *none[1];
-    const struct json *array;
-    *strings = none;
-    *count = 0;
-    if (!strcmp(text, "[]"))
-        return OK;
-    TRY(json_parse(arena, text, strlen(text), &array));
-    *strings = arena_array(arena, array->count + 1, sizeof **strings);
-    JSON_EACH (item, array) {
-        (*strings)[(*count)++] = item->text ? item->text : "";
-    }
-    return OK;
 }
 
 static struct api_asset_link *asset_link(struct call *call, const char *asset_id)
@@ -128,10 +112,10 @@ static struct error render_objects(struct call *call, const struct model *model,
 static struct error render_lists(struct call *call, const struct model *model, struct api_model *out)
 {
     struct arena *arena = call->arena;
-    TRY(read_strings(arena, model->capabilities, &out->capabilities, &out->capabilities_count));
-    TRY(read_strings(arena, model->tags, &out->tags, &out->tags_count));
-    TRY(read_strings(arena, model->collection_ids, &out->collection_ids, &out->collection_ids_count));
-    return read_strings(arena, model->example_asset_ids, &out->example_asset_ids, &out->example_asset_ids_count);
+    TRY(json_to_strings(arena, model->capabilities, &out->capabilities, &out->capabilities_count));
+    TRY(json_to_strings(arena, model->tags, &out->tags, &out->tags_count));
+    TRY(json_to_strings(arena, model->collection_ids, &out->collection_ids, &out->collection_ids_count));
+    return json_to_strings(arena, model->example_asset_ids, &out->example_asset_ids, &out->example_asset_ids_count);
 }
 
 static const char *unless_empty(const char *text)
@@ -169,7 +153,7 @@ struct error render_model(struct call *call, const struct model *model, struct a
 /* What a client may offer to do with a picture; nothing that changes pixels runs here. */
 static const char *const no_strings[1];
 
-void render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
+struct error render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
 {
     struct arena *arena = call->arena;
     struct api_asset_metadata *metadata = ARENA_NEW(arena, struct api_asset_metadata);
@@ -213,8 +197,8 @@ void render_asset(struct call *call, const struct asset *asset, struct api_asset
         .has_is_hidden = asset->hide,
         .collection_ids = (const char **)no_strings,
         .edit_capabilities = (const char **)no_strings,
-        .tags = (const char **)no_strings,
     };
+    return json_to_strings(arena, asset->tags, &out->tags, &out->tags_count);
 }
 
 struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)

@@ -10,7 +10,8 @@
 struct error render_model(struct call *call, const struct model *model, struct api_model *out)
     __attribute__((warn_unused_result));
 void render_training_image(struct call *call, const struct training_image *image, struct api_training_image *out);
-void render_asset(struct call *call, const struct asset *asset, struct api_asset *out);
+struct error render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
+    __attribute__((warn_unused_result));
 
 /* Bodies to the JSON text that rows keep. Secrets in parameters are dropped. NULL stays NULL. */
 struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)
