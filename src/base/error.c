@@ -23,7 +23,7 @@ static struct slot *next_slot(void)
     return &ring[next++ % slots];
 }
 
-struct error error_make(enum error_code code, const char *format, ...)
+struct error (error_make)(enum error_code code, const char *format, ...)
 {
     struct slot *slot = next_slot();
     va_list args;
@@ -33,7 +33,7 @@ struct error error_make(enum error_code code, const char *format, ...)
     return (struct error){.code = code, .text = slot->text};
 }
 
-struct error error_field(const char *field, const char *format, ...)
+struct error (error_field)(const char *field, const char *format, ...)
 {
     char what[text_bytes_max - field_bytes_max]; /* formatted apart: an argument may be an earlier error's text */
     va_list args;
@@ -49,7 +49,7 @@ struct error error_field(const char *field, const char *format, ...)
     return (struct error){.code = ERR_INVALID, .field = slot->field, .text = slot->text};
 }
 
-struct error error_errno(const char *format, ...)
+struct error (error_errno)(const char *format, ...)
 {
     int number = errno;
     char what[text_bytes_max / 2];

@@ -22,6 +22,20 @@ struct error error_field(const char *field, const char *format, ...)
     __attribute__((format(printf, 2, 3), warn_unused_result));
 /* ERR_NO_SPACE for a full disk or quota, else ERR_IO: "cannot <what>: <strerror(errno)>". */
 struct error error_errno(const char *format, ...) __attribute__((format(printf, 1, 2), warn_unused_result));
+
+#ifdef __clang_analyzer__
+/* The analyzer reads one file at a time: here it learns that what is made is never ERR_NONE. */
+static inline struct error error_of_failure(struct error error)
+{
+    if (!error.code)
+        __builtin_unreachable();
+    return error;
+}
+#define error_make(...) error_of_failure((error_make)(__VA_ARGS__))
+#define error_field(...) error_of_failure((error_field)(__VA_ARGS__))
+#define error_errno(...) error_of_failure((error_errno)(__VA_ARGS__))
+#endif
+
 struct error error_keep(struct arena *arena, struct error error);
 struct error error_adopt(struct error error) __attribute__((warn_unused_result)); /* copied into this thread's ring */
 

@@ -179,7 +179,7 @@ static struct error launch_work(struct db_tx *tx, void *context)
 {
     const struct launch *launch = context;
     struct arena *arena = launch->arena;
-    struct plan plan;
+    struct plan plan = {0};
     int64_t waiting;
     TRY(model_find_idle(tx, arena, launch->caller->project_id, launch->model_id, launch->model));
     TRY(make_plan(tx, launch->settings, arena, launch->model, launch->asked, -1, &plan));

@@ -226,13 +226,14 @@ static struct error add_condition(struct base_model *base, struct guided *guided
     size_t size = info->tokens_max[0] * info->context_width;
     if (info->zero_for_empty_prompt && !*text) {
         memset(guided->context + at * size, 0, size * sizeof(float));
-        memset(guided->pooled + at * info->pooled_width, 0, info->pooled_width * sizeof(float));
+        if (info->xl)
+            memset(guided->pooled + at * info->pooled_width, 0, info->pooled_width * sizeof(float));
         return OK;
     }
     struct condition condition;
     TRY(condition_init(base, text, &condition));
     memcpy(guided->context + at * size, condition.context, size * sizeof(float));
-    if (info->xl)
+    if (condition.pooled)
         memcpy(guided->pooled + at * info->pooled_width, condition.pooled, info->pooled_width * sizeof(float));
     condition_finish(&condition);
     return OK;

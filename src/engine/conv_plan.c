@@ -84,7 +84,7 @@ static void gather_of_parity(const struct conv *conv, size_t index, struct conv_
                 continue;
             gather->dy[gather->taps] = y / stride;
             gather->dx[gather->taps] = x / stride;
-            gather->weight[gather->taps++] = (size_t)(ky * kernel + kx);
+            gather->weight[gather->taps++] = (size_t)ky * (size_t)kernel + (size_t)kx;
         }
     }
 }

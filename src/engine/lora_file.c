@@ -213,10 +213,10 @@ static struct error read_file(const struct safetensors *file, const struct param
         numbers += file->tensors[i].count;
     for (size_t i = 0; i < module_count; i++)
         letters += strlen(modules->table[2 * i].module) + 1;
-    lora->deltas = calloc(module_count, sizeof *lora->deltas);
+    lora->deltas = calloc(module_count + 1, sizeof *lora->deltas);
     lora->values = malloc((numbers + 1) * sizeof(float));
     lora->modules = malloc(letters);
-    struct found *found = calloc(module_count, sizeof *found);
+    struct found *found = calloc(module_count + 1, sizeof *found);
     struct error error = no_memory();
     if (lora->deltas && lora->values && lora->modules && found) {
         lora->skipped = match_tensors(file, modules, found);

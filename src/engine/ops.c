@@ -1,6 +1,7 @@
 /* Forward and, right under it, the backward pass that mirrors it: dx, with x's gradient written or added to. */
 #include "engine/ops.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -412,6 +413,7 @@ struct value *op_attention(struct graph *g, struct value *q, struct value *k, st
                              ATTENTION_KEYS_MAX));
     if (failed(g, OK))
         return y;
+    assert(heads);
     struct node *n = graph_node(g, &attention_op, y, 3, (struct value *[]){q, k, v});
     n->attention = (struct attention){.batch = q->batch,
                                       .heads = heads,

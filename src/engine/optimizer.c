@@ -14,7 +14,7 @@ static void draw_initial(struct parameters *parameters, uint64_t seed)
         if (parameter->role != PARAMETER_LORA_A)
             continue;
         struct rng rng = {seed, RNG_INITIAL, (uint32_t)parameter->component, (uint32_t)i};
-        double bound = 1 / sqrt((double)(parameter->count / parameter->shape[0]));
+        double bound = 1 / sqrt((double)parameter->count / (double)parameter->shape[0]);
         for (size_t j = 0; j < parameter->count; j++)
             parameters->values[parameter->offset + j] = (float)((2 * rng_uniform(&rng, (uint32_t)j) - 1) * bound);
     }

@@ -48,8 +48,8 @@ static struct error filter_init(struct filter *filter, size_t length, double sta
 {
     double scale = window / (double)outputs, radius = fmax(scale, 1);
     filter->taps = (size_t)ceil(2 * radius) + 2;
-    filter->first = malloc(outputs * sizeof *filter->first);
-    filter->weights = malloc(outputs * filter->taps * sizeof *filter->weights);
+    filter->first = calloc(outputs, sizeof *filter->first);
+    filter->weights = calloc(outputs * filter->taps, sizeof *filter->weights);
     if (!filter->first || !filter->weights)
         return no_memory();
     for (size_t i = 0; i < outputs; i++)

@@ -174,7 +174,7 @@ void pool_destroy(struct pool *pool)
         pool->ending = true;
         begin_round(pool);
     }
-    for (unsigned i = 0; i < pool->threads; i++) {
+    for (unsigned i = 0; pool->workers && i < pool->threads; i++) {
         if (i > 0)
             pthread_join(pool->workers[i].thread, NULL);
         free(pool->workers[i].scratch);

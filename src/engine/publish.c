@@ -1,5 +1,6 @@
 #include "engine/publish.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -84,6 +85,7 @@ static struct error write_weights(const struct publisher *publisher, const char 
             sets[count++] = publisher->learners[role]->parameters;
     }
     const struct learner *text = publisher->learners[LEARNER_TEXT];
+    assert(publisher->learners[LEARNER_UNET]);
     struct lora_facts facts = {
         .title = publisher->job->name,
         .trigger = parameters->concept_prompt,
@@ -234,7 +236,7 @@ static void put_history(struct json_writer *json, unsigned steps, const float *l
 static struct error put_file(const struct publisher *publisher, struct json_writer *json, const char *name)
 {
     char path[path_bytes_max], hex[sha256_hex_size];
-    size_t size;
+    size_t size = 0;
     TRY(file_path(publisher, name, path));
     if (!fs_exists(path))
         return OK; /* a sample that failed */

@@ -25,12 +25,12 @@ static void set_timesteps(struct sampler *sampler)
 {
     const struct schedule *schedule = sampler->schedule;
     unsigned n = sampler->steps, total = schedule->steps;
-    unsigned intervals = sampler->kind == SAMPLER_DPMPP_2M ? n + 1 : n;
+    unsigned intervals = sampler->kind == SAMPLER_DPMPP_2M ? n + 1 : n, stride = total / intervals;
     for (unsigned i = 0; i < n; i++) {
         double up = intervals - 1 - i, timestep = 0; /* steps from the cleanest */
         switch (schedule->spacing) {
         case SPACING_LEADING:
-            timestep = up * (total / intervals) + schedule->steps_offset;
+            timestep = up * stride + schedule->steps_offset;
             break;
         case SPACING_LINSPACE:
             timestep = intervals > 1 ? up * (total - 1) / (intervals - 1) : 0;

@@ -51,9 +51,9 @@ static float beta_at(const struct schedule *schedule, unsigned t)
 static void rescale_to_zero_snr(struct schedule *schedule)
 {
     float *acp = schedule->alphas_cumprod;
-    double first = sqrt(acp[0]), last = sqrt(acp[schedule->steps - 1]);
+    double first = sqrt((double)acp[0]), last = sqrt((double)acp[schedule->steps - 1]);
     for (unsigned t = 0; t < schedule->steps; t++) {
-        double root = (sqrt(acp[t]) - last) * first / (first - last);
+        double root = (sqrt((double)acp[t]) - last) * first / (first - last);
         acp[t] = (float)(root * root);
     }
 }

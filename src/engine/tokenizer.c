@@ -2,6 +2,7 @@
  * by rank until none is listed. Symbols live in one table of strings; a pair is a string with a space between. */
 #include "engine/tokenizer.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -276,7 +277,7 @@ static size_t get_utf8(const char *text, unsigned *code)
 /* Lower case as UTF-8; invalid bytes pass. A lower-case form is at most a byte longer than its character. */
 static char *lower_text(const char *text)
 {
-    char *lower = malloc(2 * strlen(text) + 1), *end = lower;
+    char *lower = calloc(2 * strlen(text) + 1, 1), *end = lower;
     while (lower && *text) {
         unsigned code;
         size_t size = get_utf8(text, &code);
@@ -367,6 +368,7 @@ static void encode_word(const struct tokenizer *tokenizer, const char *word, siz
 {
     char text[symbol_bytes_max];
     struct symbol symbols[TOKENIZER_WORD_MAX + 4];
+    assert(size > 0);
     size_t left = split_symbols(tokenizer, word, size, text, symbols), at;
     while ((at = best_pair(tokenizer, symbols, left)) < left) {
         symbols[at].len += symbols[at + 1].len;

@@ -120,9 +120,10 @@ static void update_chunk(void *context, size_t chunk, float *scratch)
 static float bias_correction(float beta, uint64_t step)
 {
     double power = 1, square = (double)beta;
-    for (uint64_t bits = step; bits; bits >>= 1, square *= square) {
+    for (uint64_t bits = step; bits; bits >>= 1) {
         if (bits & 1)
             power *= square;
+        square *= square;
     }
     return (float)(1.0 / (1.0 - power));
 }

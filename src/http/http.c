@@ -62,7 +62,7 @@ static struct error listen_on(const struct http_config *config, int *fd)
 {
     char port[16];
     snprintf(port, sizeof port, "%d", config->port);
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     int failed = getaddrinfo(config->host, port, &hints, &found);
     if (failed)
         return error_make(ERR_INVALID, "cannot listen on %s:%d: %s", config->host, config->port, gai_strerror(failed));
@@ -73,13 +73,15 @@ static struct error listen_on(const struct http_config *config, int *fd)
 
 static int bound_port(int fd)
 {
-    struct sockaddr_storage address = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {0};
     socklen_t size = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+    if (getsockname(fd, &address.any, &size) < 0)
         return 0;
-    if (address.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
-    return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 static void format_address(struct MHD_Connection *mhd, char text[http_address_size])

@@ -4,6 +4,7 @@
  * commits once, and only then lets the callers go: sixteen waiting callers share one fdatasync. */
 #include "store/db.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -174,6 +175,7 @@ static struct error statement_take(struct connection *connection, struct stateme
         TRY(statement_prepare(connection, slot, sql));
         connection->cached++;
     }
+    assert(*slot);
     (*slot)->busy = true;
     (*slot)->next_busy = connection->busy;
     connection->busy = *slot;
@@ -468,7 +470,7 @@ static struct error check_identity(struct connection *writer, int64_t *version, 
 /* All of them in one transaction, read again under the lock: two programs may start on a new directory at once. */
 static struct error migrate(struct connection *writer, const struct db_migration *migrations, size_t count)
 {
-    int64_t version;
+    int64_t version = 0;
     char identity[64];
     snprintf(identity, sizeof identity, "PRAGMA application_id=%d", application_id);
     TRY(run(writer, "BEGIN IMMEDIATE"));
