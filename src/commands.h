@@ -5,5 +5,6 @@ enum { exit_ok = 0, exit_failed = 1, exit_usage = 2 };
 
 int command_serve(int argc, char **argv);    /* serve.c */
 int command_keys(int argc, char **argv);     /* keys.c */
+int command_teams(int argc, char **argv);    /* teams.c */
 int command_train(int argc, char **argv);    /* train.c; 143 after SIGTERM */
 int command_generate(int argc, char **argv); /* generate.c */

@@ -4,14 +4,12 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/fs.h"
 #include "base/json.h"
 #include "commands.h"
 #include "domain/key.h"
-#include "options.h"
-#include "store/db.h"
+#include "on_database.h"
 
-enum { arena_bytes_max = 64 << 20, output_bytes_max = 64 << 20 };
+enum { output_bytes_max = 64 << 20 };
 
 static const struct option key_options[] = {
     {"data", "DIR", "data", "the server's data directory"},
@@ -124,32 +122,7 @@ static struct error run(struct db *db, struct arena *arena, const struct options
     return error_make(ERR_INVALID, "say what to do: create, list or revoke");
 }
 
-static struct error open_and_run(struct arena *arena, const struct options *options)
-{
-    struct db *db;
-    const char *data = options_text(options, "data");
-    TRY(fs_make_dirs(data));
-    const char *path = arena_printf(arena, "%s/maquette.db", data);
-    TRY(db_open_sqlite(&db, &(struct db_options){.path = path, .readers = 1}));
-    struct error error = run(db, arena, options);
-    db_close(db);
-    return error;
-}
-
 int command_keys(int argc, char **argv)
 {
-    struct options options;
-    struct error error = options_parse(&key_option_set, argc, argv, &options);
-    if (!error.code && options.help) {
-        options_print_help(&key_option_set, stdout);
-        return exit_ok;
-    }
-    struct arena arena;
-    arena_init(&arena, arena_bytes_max);
-    if (!error.code)
-        error = open_and_run(&arena, &options);
-    if (error.code)
-        fprintf(stderr, "maquette keys: %s\n", error.text);
-    arena_finish(&arena);
-    return !error.code ? exit_ok : error.code == ERR_INVALID ? exit_usage : exit_failed;
+    return command_on_database(&key_option_set, argc, argv, run);
 }

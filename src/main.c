@@ -11,6 +11,7 @@ static const struct command {
 } commands[] = {
     {"serve", "answer the API over HTTP and run its trainings", command_serve},
     {"keys", "create, list and revoke API keys", command_keys},
+    {"teams", "list teams and set what they allow", command_teams},
     {"train", "run one training, or make a job folder of local images", command_train},
     {"generate", "make a picture of a prompt, with or without a LoRA", command_generate},
 };

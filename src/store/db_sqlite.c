@@ -425,7 +425,7 @@ static struct error sqlite_write(struct db *face, struct error (*work)(struct db
     return request.error.code ? error_adopt(request.error) : OK;
 }
 
-/* Only maquette keys writes beside the server, and keys are cached by their own rule. */
+/* Only maquette keys and teams write beside the server. Keys are cached by their own rule, what teams allow is not. */
 static uint64_t sqlite_generation(const struct db *face)
 {
     return atomic_load(&((const struct sqlite_db *)face)->generation);
