@@ -152,7 +152,7 @@ static struct error render(struct base_model *base, struct generation *generatio
     int64_t start = clock_monotonic_ms();
     TRY(apply_loras(base->model, generation->loras));
     TRY(picture_resolve(base, &generation->request));
-    TRY(picture_render(base, &generation->request, interrupt_flag(), &rgb));
+    TRY(picture_render(base, &generation->request, NULL, interrupt_flag(), &rgb));
     TRY(io.save_png(io.context, generation->out, rgb, generation->request.width, generation->request.height));
     fprintf(stderr, "maquette: %s: %zux%zu, %u steps, guidance %g, %.2f s\n", generation->out,
             generation->request.width, generation->request.height, generation->request.steps,

@@ -326,16 +326,16 @@ struct error picture_latents(struct base_model *base, const struct picture_reque
     return error;
 }
 
-struct error picture_render(struct base_model *base, const struct picture_request *request,
+struct error picture_render(struct base_model *base, const struct picture_request *request, const struct rng *noise,
                             const volatile sig_atomic_t *stop, uint8_t **rgb)
 {
     size_t pixels = latent_pixels(base, request), count = request->width * request->height * 3;
     CLEANUP_FREE float *latents = floats(pixels * base->info->latent_channels);
     CLEANUP_FREE float *picture = floats(count);
-    struct rng noise = {.seed = request->seed, .purpose = RNG_SAMPLE};
+    struct rng own_noise = {.seed = request->seed, .purpose = RNG_SAMPLE};
     if (!latents || !picture)
         return no_memory();
-    TRY(picture_latents(base, request, &noise, stop, latents));
+    TRY(picture_latents(base, request, noise ? noise : &own_noise, stop, latents));
     latents_unscale(base->info, pixels, latents);
     TRY(model_decode_latents(base->model, 1, request->height / base->info->vae_factor,
                              request->width / base->info->vae_factor, latents, picture));

@@ -68,6 +68,6 @@ struct error picture_resolve(const struct base_model *base, struct picture_reque
  * stop may be NULL. */
 struct error picture_latents(struct base_model *base, const struct picture_request *request, const struct rng *noise,
                              const volatile sig_atomic_t *stop, float *latents) __attribute__((warn_unused_result));
-/* rgb is malloc'd: [height, width, 3], 8 bits. */
-struct error picture_render(struct base_model *base, const struct picture_request *request,
+/* rgb is malloc'd: [height, width, 3], 8 bits. noise NULL: drawn from the request's seed. */
+struct error picture_render(struct base_model *base, const struct picture_request *request, const struct rng *noise,
                             const volatile sig_atomic_t *stop, uint8_t **rgb) __attribute__((warn_unused_result));

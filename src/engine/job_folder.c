@@ -48,19 +48,36 @@ static struct error read_counts(const struct json *source, struct job *job)
     TRY(count_in(source, (struct range){"nbRepeats", 1, 1, 1000}, &to->repeats));
     TRY(count_in(source, (struct range){"rank", job->xl ? 64 : 16, 1, LORA_RANK_MAX}, &to->rank));
     TRY(count_in(source, (struct range){"maxTrainSteps", 0, 0, JOB_STEPS_MAX}, &to->steps_max));
-    TRY(count_in(source, (struct range){"numTextTrainSteps", 0, 0, 40000}, &to->text_steps));
-    TRY(count_in(source, (struct range){"numUNetTrainSteps", 0, 0, 40000}, &to->unet_steps));
     TRY(count_in(source, (struct range){"validationFrequency", 0, 0, JOB_STEPS_MAX}, &to->validation_frequency));
+    TRY(count_in(source, (struct range){"gradientAccumulationSteps", 1, 1, JOB_ACCUMULATION_MAX}, &to->accumulation));
     if (!to->epochs && !to->steps_max)
         to->steps_max = default_steps(job);
     return OK;
 }
 
+/* The text encoder trains when it is given steps. The UNet's are what is given or else all others. */
+static struct error read_split(const struct json *source, struct job_parameters *to)
+{
+    const struct json *text = json_get(source, "numTextTrainSteps"), *unet = json_get(source, "numUNetTrainSteps");
+    TRY(count_in(source, (struct range){"numTextTrainSteps", 0, 0, 40000}, &to->text_steps));
+    TRY(count_in(source, (struct range){"numUNetTrainSteps", to->steps_max, 0, JOB_STEPS_MAX}, &to->unet_steps));
+    to->steps_split = (unet && unet->kind == JSON_NUMBER) || (text && text->kind == JSON_NUMBER && to->steps_max);
+    return OK;
+}
+
+static struct error read_rates(const struct json *source, struct job *job)
+{
+    struct job_parameters *to = &job->parameters;
+    const struct json *text = json_get(source, "learningRateTextEncoder");
+    TRY(number_in(source, (struct range){"learningRate", 5e-6, 1e-12, 1}, &to->learning_rate));
+    double text_rate = job->xl ? 5e-5 : to->learning_rate;
+    TRY(number_in(source, (struct range){"learningRateTextEncoder", text_rate, 0, 1}, &to->text_learning_rate));
+    to->text_rate_given = text && text->kind == JSON_NUMBER;
+    return number_in(source, (struct range){"learningRateUnet", to->learning_rate, 1e-12, 1}, &to->learning_rate);
+}
+
 static struct error read_numbers(const struct json *source, struct job_parameters *to)
 {
-    TRY(number_in(source, (struct range){"learningRate", 5e-6, 1e-9, 1}, &to->learning_rate));
-    TRY(number_in(source, (struct range){"learningRateTextEncoder", to->learning_rate, 0, 1}, &to->text_learning_rate));
-    TRY(number_in(source, (struct range){"learningRateUnet", to->learning_rate, 1e-9, 1}, &to->learning_rate));
     TRY(number_in(source, (struct range){"textEncoderTrainingRatio", 0, 0, 0.99}, &to->text_ratio));
     TRY(number_in(source, (struct range){"priorLossWeight", 1, 0, 1000}, &to->prior_weight));
     TRY(number_in(source, (struct range){"randomCropRatio", 1, 0, 1}, &to->crop_ratio));
@@ -74,7 +91,10 @@ static struct error read_parameters(const struct json *source, struct job *job)
 {
     struct job_parameters *to = &job->parameters;
     TRY(read_counts(source, job));
+    TRY(read_split(source, to));
+    TRY(read_rates(source, job));
     TRY(read_numbers(source, to));
+    to->aspect_buckets = json_bool(source, "aspectBuckets", true);
     to->random_crop = json_bool(source, "randomCrop", false);
     to->class_prompt = json_string(source, "classPrompt", "");
     to->concept_prompt = json_string(source, "conceptPrompt", *to->class_prompt ? "" : "daiton");
@@ -177,29 +197,33 @@ struct error job_read(struct arena *arena, const char *folder, struct job *job)
     return read_parameters(json_get(root, "parameters"), job);
 }
 
-struct error job_plan_make(const struct job *job, struct job_plan *plan)
+static void plan_checkpoints(const struct job_parameters *from, struct job_plan *plan)
+{
+    unsigned every = from->epochs                 ? plan->steps_per_epoch
+                     : from->validation_frequency ? from->validation_frequency
+                                                  : plan->steps;
+    plan->steps_per_checkpoint = every < plan->steps ? every : plan->steps;
+    plan->checkpoints = (plan->steps + plan->steps_per_checkpoint - 1) / plan->steps_per_checkpoint;
+}
+
+struct error job_plan_make(const struct job *job, unsigned batches_per_epoch, struct job_plan *plan)
 {
     const struct job_parameters *from = &job->parameters;
-    size_t pictures = job->item_count * from->repeats;
-    *plan = (struct job_plan){.steps_per_epoch = (unsigned)((pictures + from->batch_size - 1) / from->batch_size)};
+    *plan = (struct job_plan){.batches_per_epoch = batches_per_epoch,
+                              .steps_per_epoch = (batches_per_epoch + from->accumulation - 1) / from->accumulation};
     size_t steps = from->steps_max;
     if (from->epochs) {
         size_t whole = (size_t)from->epochs * plan->steps_per_epoch;
         steps = steps && steps < whole ? steps : whole;
     }
     plan->text_steps = (unsigned)nearbyint((double)steps * from->text_ratio);
-    if (from->text_steps || from->unet_steps) {
-        steps = from->text_steps + from->unet_steps;
+    if (from->steps_split) {
+        steps = (size_t)from->text_steps + from->unet_steps;
         plan->text_steps = from->text_steps;
     }
     if (steps < 1 || steps > JOB_STEPS_MAX)
         return error_make(ERR_INVALID, "the parameters make %zu steps: it must be 1 to %d", steps, JOB_STEPS_MAX);
     plan->steps = (unsigned)steps;
-    plan->steps_per_checkpoint = from->epochs                 ? plan->steps_per_epoch
-                                 : from->validation_frequency ? from->validation_frequency
-                                                              : plan->steps;
-    if (plan->steps_per_checkpoint > plan->steps)
-        plan->steps_per_checkpoint = plan->steps;
-    plan->checkpoints = (plan->steps + plan->steps_per_checkpoint - 1) / plan->steps_per_checkpoint;
+    plan_checkpoints(from, plan);
     return OK;
 }

@@ -15,6 +15,7 @@ enum {
     JOB_PROMPTS_MAX = 64,    /* sample prompts */
     JOB_STEPS_MAX = 1000000, /* of a whole training: 30 epochs, 30 repeats, 1000 pictures */
     JOB_BATCH_MAX = 16,
+    JOB_ACCUMULATION_MAX = 64, /* batches a step */
 };
 
 struct job_item {
@@ -31,11 +32,15 @@ struct job_prompt {
     double guidance;      /* 0: the base's */
 };
 
+/* The API's names and, last, some of our own: minSnrGamma, gradientAccumulationSteps, aspectBuckets. */
 struct job_parameters {
     unsigned batch_size, epochs, repeats, rank; /* epochs 0: not given */
-    unsigned steps_max, text_steps, unet_steps; /* 0: not given */
-    double text_ratio;                          /* share of steps for the text encoder, before the UNet's */
+    unsigned steps_max;                         /* 0: not given */
+    bool steps_split;                           /* numTextTrainSteps or numUNetTrainSteps are given: */
+    unsigned text_steps, unet_steps;            /* the text encoder's steps, then the UNet's */
+    double text_ratio;                          /* or the share of all steps that are the text encoder's */
     double learning_rate, text_learning_rate;   /* before the base's scale */
+    bool text_rate_given;
     enum rate_kind rate_kind;
     const char *rate_name;
     const char *class_prompt, *concept_prompt; /* "" when not given */
@@ -44,7 +49,9 @@ struct job_parameters {
     double crop_ratio; /* how often a picture is cropped at random rather than at its centre */
     double crop_scale; /* side of the random window, of the largest that fits */
     unsigned validation_frequency;
-    double min_snr_gamma; /* 0: off */
+    double min_snr_gamma;  /* 0: off */
+    unsigned accumulation; /* batches whose mean gradient makes a step */
+    bool aspect_buckets;   /* pictures keep their shape, rather than being cut to squares */
 };
 
 struct job {
@@ -61,11 +68,13 @@ struct job {
 
 struct job_plan {
     unsigned steps, text_steps;    /* text_steps of them first train the text encoder, the others the UNet */
-    unsigned steps_per_epoch;      /* one pass over the pictures and their repeats */
+    unsigned batches_per_epoch;    /* one pass over the pictures and their repeats */
+    unsigned steps_per_epoch;      /* each of `accumulation` batches, the last one of an epoch of what is left */
     unsigned steps_per_checkpoint; /* weights and samples are published this often, and at the end */
     unsigned checkpoints;
 };
 
 /* Everything lives in the arena. ERR_INVALID or ERR_CORRUPT names what is wrong. */
 struct error job_read(struct arena *arena, const char *folder, struct job *job) __attribute__((warn_unused_result));
-struct error job_plan_make(const struct job *job, struct job_plan *plan) __attribute__((warn_unused_result));
+struct error job_plan_make(const struct job *job, unsigned batches_per_epoch, struct job_plan *plan)
+    __attribute__((warn_unused_result));

@@ -1,5 +1,5 @@
-/* A training's pictures, prepared: cut to a square, encoded by the VAE to moments, their captions encoded to text
- * conditions. Pictures are decoded by the caller's function: the engine knows no image formats. */
+/* A training's pictures, prepared: cut to the shape they are trained in, encoded by the VAE to moments, their captions
+ * encoded to text conditions. Pictures are decoded by the caller's function: the engine knows no image formats. */
 #pragma once
 
 #include <signal.h>
@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "engine/base_model.h"
+#include "engine/batches.h"
 #include "engine/job_folder.h"
 
 /* How pictures come and go; both functions return an error that names the file. */
@@ -20,22 +21,24 @@ struct picture_io {
 };
 
 struct picture {
-    float *mean, *deviation; /* [latent side, latent side, channels], unscaled; NULL when cropped at random */
-    uint8_t *rgb;            /* cropped at random: the picture, its short side at most what a crop needs */
-    size_t width, height;    /* of rgb */
-    float time_ids[6];       /* SDXL */
-    struct condition condition;
+    float *mean, *deviation;    /* [bucket height, bucket width, channels], unscaled; NULL when cropped at random */
+    uint8_t *rgb;               /* cropped at random: the whole picture */
+    size_t width, height;       /* of the picture */
+    size_t bucket;              /* the shape it is trained in */
+    float time_ids[6];          /* SDXL: of the crop in the middle */
+    struct condition condition; /* of a class picture: none */
 };
 
 struct pictures {
     struct base_model *base; /* borrowed */
     const struct job_parameters *parameters;
-    size_t side;   /* pixels of the square that is trained on */
-    size_t latent; /* floats in a picture's latent */
+    size_t bucket_count;
+    struct bucket buckets[BUCKETS_MAX]; /* the first is the base's own square */
+    size_t latent_max;                  /* floats in the largest latent */
     size_t count;
     struct picture *items;
-    size_t class_count;   /* prior preservation: pictures that the base draws for the class prompt */
-    float *class_latents; /* [class_count, latent], scaled */
+    size_t class_count; /* prior preservation: pictures that the base made for the class prompt */
+    struct picture *class_items;
     struct condition class_condition;
 };
 
@@ -50,15 +53,17 @@ char *pictures_caption(const struct job *job, size_t item);
 /* Encodes all captions again, with the text encoder as it is now. */
 struct error pictures_encode_captions(struct pictures *pictures, const struct job *job)
     __attribute__((warn_unused_result));
-/* As many class pictures as training pictures, at least 8, at most 100. */
-struct error pictures_draw_class(struct pictures *pictures, const struct job *job, const volatile sig_atomic_t *stop)
+/* Makes JOBDIR/class/0001.png and so on with the base as it is now, those that are not there yet, and reads them: as
+ * many as training pictures, at least 8, at most 100. */
+struct error pictures_make_class(struct pictures *pictures, const char *folder, const struct job *job,
+                                 const struct picture_io *io, const volatile sig_atomic_t *stop)
     __attribute__((warn_unused_result));
 
-/* The scaled latent of an item for one place of one step's batch, and its time ids (6 floats, SDXL; may be NULL). */
-struct error pictures_draw(const struct pictures *pictures, size_t item, uint64_t seed, uint32_t step, uint32_t place,
+struct draw { /* one place of one step's batch: what its random numbers depend on */
+    uint64_t seed;
+    uint32_t step, place;
+};
+/* The scaled latent of a picture, of its bucket's shape, and its time ids (6 floats, SDXL; may be NULL). */
+struct error pictures_draw(const struct pictures *pictures, const struct picture *picture, const struct draw *draw,
                            float *latent, float *time_ids) __attribute__((warn_unused_result));
-
-/* The window [left, left + window) x [top, top + window) of rgb as [side, side, 3] in [-1, 1]: triangle filter, widened
- * when reducing, as PIL's BILINEAR. */
-struct error picture_resample(const uint8_t *rgb, size_t width, size_t height, double left, double top, double window,
-                              size_t side, float *out) __attribute__((warn_unused_result));
+size_t pictures_latent(const struct pictures *pictures, const struct picture *picture); /* floats of its latent */

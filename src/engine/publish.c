@@ -180,7 +180,7 @@ static struct error publish_sample(struct publisher *publisher, unsigned epoch, 
     snprintf(name, sizeof name, "out/samples/%06u/%02zu.png", epoch, index);
     TRY(file_path(publisher, name, path));
     TRY(picture_resolve(publisher->base, &request));
-    TRY(picture_render(publisher->base, &request, publisher->stop, &rgb));
+    TRY(picture_render(publisher->base, &request, NULL, publisher->stop, &rgb));
     TRY(publisher->io->save_png(publisher->io->context, path, rgb, request.width, request.height));
     return sample_event(publisher, epoch, step, index, name, &request);
 }

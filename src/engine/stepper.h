@@ -15,6 +15,7 @@ struct stepper;
 struct stepper_parts {
     struct base_model *base;
     struct pictures *pictures;
+    struct batches *batches;
     const struct job *job;
     const struct job_plan *plan;
     struct learner *learners[LEARNER_COUNT];

@@ -23,7 +23,8 @@ enum {
     job_arena_max = 256 << 20, /* job.json of 8 MB as a tree */
     progress_interval_ms = 250,
     state_interval_ms = 10000, /* what a killed training loses at most */
-    memory_a_byte = 3,         /* a byte of weights in the files takes at least this much: fp32 and packed copies */
+    warmup_max = 500,  /* steps; diffusers' default. The API has no parameter: a tenth of all, if that is less */
+    memory_a_byte = 3, /* a byte of weights in the files takes at least this much: fp32 and packed copies */
 };
 
 enum stage { STAGE_JOB, STAGE_BASE, STAGE_DATA, STAGE_RUN }; /* what an error is blamed on */
@@ -38,6 +39,7 @@ struct run {
     struct pool *pool;
     struct base_model *base;
     struct pictures *pictures;
+    struct batches *batches;
     struct learner learners[LEARNER_COUNT];
     struct stepper *stepper;
     struct publisher publisher;
@@ -131,10 +133,11 @@ static struct error create_learner(struct run *run, enum learner_role role, doub
         .alpha = (float)parameters->rank,
     };
     bool capped, warms_up = parameters->rate_kind == RATE_CONSTANT_WITH_WARMUP;
+    unsigned tenth = (steps + 9) / 10, warmup = tenth < warmup_max ? tenth : warmup_max;
     struct rate_schedule rates = {
         .kind = parameters->rate_kind,
         .base = scaled_rate(run, rate, &capped),
-        .warmup = warms_up ? (steps + 9) / 10 : 0, /* the API has no parameter for it: a tenth */
+        .warmup = warms_up ? warmup : 0,
         .total = steps,
         .cycles = 1,
         .power = 1,
@@ -162,7 +165,41 @@ static struct error load_pictures(struct run *run)
     TRY(pictures_load(run->base, run->options->folder, &run->job, &run->options->io, run->options->stop, &run->pictures,
                       &run->item_at_fault));
     run->stage = STAGE_RUN;
-    return *run->job.parameters.class_prompt ? pictures_draw_class(run->pictures, &run->job, run->options->stop) : OK;
+    return OK;
+}
+
+/* With the base as it is, before anything is learned. */
+static struct error make_class_pictures(struct run *run)
+{
+    const struct trainer_options *options = run->options;
+    if (!*run->job.parameters.class_prompt || !(run->job.parameters.prior_weight > 0))
+        return OK;
+    return pictures_make_class(run->pictures, options->folder, &run->job, &options->io, options->stop);
+}
+
+static struct error make_plan(struct run *run)
+{
+    const struct job_parameters *parameters = &run->job.parameters;
+    CLEANUP_FREE size_t *buckets = malloc(run->pictures->count * sizeof *buckets);
+    if (!buckets)
+        return error_make(ERR_INTERNAL, "not enough memory for a plan");
+    for (size_t i = 0; i < run->pictures->count; i++)
+        buckets[i] = run->pictures->items[i].bucket;
+    TRY(batches_create(buckets, run->pictures->count, parameters->repeats, parameters->batch_size, run->job.seed,
+                       &run->batches));
+    return job_plan_make(&run->job, batches_count(run->batches), &run->plan);
+}
+
+static struct error warn_of_unused(struct run *run)
+{
+    const struct job_parameters *parameters = &run->job.parameters;
+    if (parameters->text_rate_given && !run->job.xl && !run->plan.text_steps)
+        TRY(publish_warning(&run->publisher, "learningRateTextEncoder is not used: the text encoder trains when "
+                                             "numTextTrainSteps or textEncoderTrainingRatio gives it steps"));
+    if (parameters->epochs && parameters->validation_frequency)
+        TRY(publish_warning(&run->publisher,
+                            "validationFrequency is not used: nbEpochs decides when samples are made"));
+    return OK;
 }
 
 static struct error load_state(struct run *run)
@@ -197,6 +234,7 @@ static struct error create_stepper(struct run *run)
     struct stepper_parts parts = {
         .base = run->base,
         .pictures = run->pictures,
+        .batches = run->batches,
         .job = &run->job,
         .plan = &run->plan,
         .learners = {run->state.learners[LEARNER_UNET], run->state.learners[LEARNER_TEXT]},
@@ -207,7 +245,6 @@ static struct error create_stepper(struct run *run)
 static struct error prepare(struct run *run)
 {
     TRY(phase(run, "preparing"));
-    TRY(job_plan_make(&run->job, &run->plan));
     TRY(open_base(run));
     run->publisher = (struct publisher){.folder = run->options->folder,
                                         .software = run->options->software,
@@ -217,8 +254,11 @@ static struct error prepare(struct run *run)
                                         .io = &run->options->io,
                                         .events = &run->events,
                                         .stop = run->options->stop};
-    TRY(announce_plan(run));
     TRY(load_pictures(run));
+    TRY(make_plan(run));
+    TRY(announce_plan(run));
+    TRY(warn_of_unused(run));
+    TRY(make_class_pictures(run));
     TRY(create_learners(run));
     TRY(load_state(run));
     return create_stepper(run);
@@ -406,6 +446,7 @@ static void release(struct run *run)
     stepper_destroy(run->stepper);
     for (int role = 0; role < LEARNER_COUNT; role++)
         learner_finish(&run->learners[role]);
+    batches_destroy(run->batches);
     pictures_destroy(run->pictures);
     publisher_finish(&run->publisher);
     base_model_destroy(run->base);

@@ -1,129 +1,25 @@
 /* Trainings of a few steps on the base that ships: the same bytes however often they are interrupted, and failures that
- * say what is wrong. Pictures are a line of text here: the engine knows no image formats. */
-#include "unit.h"
+ * say what is wrong. */
+#include "job_world.h"
 
 #include <fcntl.h>
-#include <glob.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
-#include "base/json.h"
-#include "engine/safetensors.h"
-#include "engine/trainer.h"
 
-enum { path_max = 512, side = 40, patience_ms = 60000 };
+enum { patience_ms = 60000 };
 
-static char world[] = "/tmp/trainer-XXXXXX";
-static char base[path_max];
-static volatile sig_atomic_t stop;
-
-/* ---- a job folder ---- */
-
-static void path_in(const char *job, const char *name, char path[path_max])
-{
-    assert_true(snprintf(path, path_max, "%s/%s/%s", world, job, name) < path_max);
-}
-
-static void write_text(const char *job, const char *name, const char *text)
-{
-    char path[path_max];
-    path_in(job, name, path);
-    assert_ok(fs_write_atomic(path, text, strlen(text)));
-}
-
-/* Three pictures, six steps, a checkpoint after three, unless parameters say otherwise. */
-static void make_job(const char *job, const char *parameters, const char *prompts)
-{
-    char path[path_max], text[4096];
-    path_in(job, "dataset", path);
-    assert_ok(fs_make_dirs(path));
-    write_text(job, "dataset/0001.png", "picture 200");
-    write_text(job, "dataset/0002.png", "picture 90");
-    write_text(job, "dataset/0003.png", "picture 20");
-    snprintf(text, sizeof text,
-             "{\"version\":1,\"jobId\":\"job_1\",\"name\":\"test\",\"type\":\"sd-1_5-lora\",\"base\":{\"path\":\"%s\"},"
-             "\"threads\":1,\"seed\":9,\"parameters\":{\"rank\":2,\"learningRate\":0.000005%s},\"items\":["
-             "{\"image\":\"dataset/0001.png\",\"caption\":\"cat\",\"sourceId\":\"asset_1\"},"
-             "{\"image\":\"dataset/0002.png\",\"caption\":\"daiton tree\",\"sourceId\":\"asset_2\"},"
-             "{\"image\":\"dataset/0003.png\",\"caption\":\"\",\"sourceId\":\"asset_3\"}],\"prompts\":[%s]}",
-             base, parameters, prompts);
-    write_text(job, "job.json", text);
-}
-
+/* A checkpoint after three. */
 static const char six_steps[] = ",\"maxTrainSteps\":6,\"validationFrequency\":3";
-
-static struct error load_rgb(void *context, const char *path, uint8_t **rgb, size_t *width, size_t *height)
-{
-    (void)context;
-    unsigned shade = 0;
-    CLEANUP_FILE FILE *file = fopen(path, "re");
-    if (!file || fscanf(file, "picture %u", &shade) != 1)
-        return error_make(ERR_INVALID, "%s is no picture", path);
-    *width = side + 6;
-    *height = side;
-    *rgb = malloc(*width * *height * 3);
-    assert_non_null(*rgb);
-    for (size_t i = 0; i < *width * *height * 3; i++)
-        (*rgb)[i] = (uint8_t)(shade + i / 97);
-    return OK;
-}
-
-static struct error save_png(void *context, const char *path, const uint8_t *rgb, size_t width, size_t height)
-{
-    if (context)
-        return error_make(ERR_INTERNAL, "no pictures today");
-    return fs_write_atomic(path, rgb, width * height * 3);
-}
-
-static enum trainer_exit run_with(const char *job, unsigned threads, struct trainer_options options)
-{
-    char folder[path_max];
-    struct error error;
-    path_in(job, ".", folder);
-    options.folder = folder;
-    options.software = "maquette test";
-    options.threads = threads;
-    options.stop = &stop;
-    options.io.load_rgb = load_rgb;
-    options.io.save_png = save_png;
-    return trainer_run(&options, &error);
-}
-
-static enum trainer_exit run(const char *job, unsigned threads)
-{
-    return run_with(job, threads, (struct trainer_options){.state_interval_ms = 1});
-}
-
-/* ---- what it left ---- */
-
-static char *file_of(struct arena *arena, const char *job, const char *name, size_t *size)
-{
-    char path[path_max], *data = NULL;
-    path_in(job, name, path);
-    assert_ok(fs_read(arena, path, 64 << 20, &data, size));
-    return data;
-}
-
-static void assert_same_file(const char *left, const char *right, const char *name)
-{
-    struct arena arena;
-    size_t left_size, right_size;
-    arena_init(&arena, 256 << 20);
-    char *left_data = file_of(&arena, left, name, &left_size), *right_data = file_of(&arena, right, name, &right_size);
-    assert_int_equal(left_size, right_size);
-    assert_memory_equal(left_data, right_data, left_size);
-    arena_finish(&arena);
-}
 
 static void assert_same_results(const char *left, const char *right)
 {
@@ -132,75 +28,12 @@ static void assert_same_results(const char *left, const char *right)
     assert_same_file(left, right, "out/epochs/000002.safetensors");
 }
 
-/* The last event; sequence numbers of all must rise by one. */
-static const struct json *last_event(struct arena *arena, const char *job)
-{
-    size_t size;
-    char *text = file_of(arena, job, "events.ndjson", &size), *rest;
-    const struct json *event = NULL;
-    int64_t sequence = 0;
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (json_parse(arena, line, strlen(line), &event).code)
-            continue; /* torn by a kill */
-        assert_int_equal(json_int(event, "seq", 0), ++sequence);
-    }
-    return event;
-}
-
-static unsigned count_events(const char *job, const char *name)
-{
-    struct arena arena;
-    size_t size;
-    unsigned count = 0;
-    char path[path_max], needle[64];
-    path_in(job, "events.ndjson", path);
-    if (!fs_exists(path))
-        return 0;
-    arena_init(&arena, 64 << 20);
-    snprintf(needle, sizeof needle, "\"event\":\"%s\"", name);
-    for (char *at = file_of(&arena, job, "events.ndjson", &size); (at = strstr(at, needle)); at++)
-        count++;
-    arena_finish(&arena);
-    return count;
-}
-
-static void assert_failed(const char *job, const char *reason, const char *words)
-{
-    struct arena arena;
-    arena_init(&arena, 64 << 20);
-    const struct json *event = last_event(&arena, job);
-    assert_string_equal(json_string(event, "event", ""), "failed");
-    assert_string_equal(json_string(event, "reason", ""), reason);
-    assert_non_null(strstr(json_string(event, "error", ""), words));
-    assert_true(strlen(json_string(event, "hint", "")) > 20);
-    arena_finish(&arena);
-}
-
-static bool has_file(const char *job, const char *name)
-{
-    char path[path_max];
-    path_in(job, name, path);
-    return fs_exists(path);
-}
-
-static size_t count_files(const char *job, const char *pattern)
-{
-    char path[path_max];
-    glob_t found = {0};
-    path_in(job, pattern, path);
-    glob(path, 0, NULL, &found);
-    size_t count = found.gl_pathc;
-    globfree(&found);
-    return count;
-}
-
 /* ---- the tests ---- */
 
 static int setup(void **state)
 {
     (void)state;
-    assert_non_null(mkdtemp(world));
-    assert_true(snprintf(base, sizeof base, "%s/base-models/tiny", getenv("MAQUETTE_SOURCE")) < (int)sizeof base);
+    job_world_init();
     make_job("reference", six_steps, "{\"text\":\"daiton, cat\",\"seed\":3,\"steps\":2}");
     assert_int_equal(run("reference", 1), TRAINER_DONE);
     return 0;
@@ -209,7 +42,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    assert_ok(fs_remove_tree(world));
+    job_world_finish();
     return 0;
 }
 
@@ -217,11 +50,8 @@ static void a_training_leaves_weights_samples_and_a_result(void **state)
 {
     (void)state;
     struct arena arena;
-    size_t size;
-    const struct json *result;
     arena_init(&arena, 64 << 20);
-    char *text = file_of(&arena, "reference", "out/result.json", &size);
-    assert_ok(json_parse(&arena, text, size, &result));
+    const struct json *result = result_of(&arena, "reference");
     assert_int_equal(json_int(result, "steps", 0), 6);
     assert_int_equal(json_get(result, "lossHistory")->count, 6);
     assert_int_equal(json_get(result, "files")->count, 5);
@@ -238,7 +68,7 @@ static void a_training_leaves_weights_samples_and_a_result(void **state)
 static void up_factors_have_been_learned(void **state)
 {
     (void)state;
-    char path[path_max];
+    char path[job_path_max];
     struct safetensors *file;
     size_t up = 0, learned = 0;
     path_in("reference", "out/model.safetensors", path);
@@ -284,28 +114,13 @@ static void a_finished_folder_is_left_alone(void **state)
     arena_finish(&arena);
 }
 
-/* Runs until the folder's events have so many states, then kills. */
-static void run_and_kill(const char *job, unsigned states)
-{
-    pid_t child = fork();
-    int status;
-    assert_true(child >= 0);
-    if (!child)
-        _exit(run(job, 2));
-    int64_t until = clock_monotonic_ms() + patience_ms;
-    while (count_events(job, "state") < states && clock_monotonic_ms() < until)
-        usleep(1000);
-    kill(child, SIGKILL);
-    assert_int_equal(waitpid(child, &status, 0), child);
-}
-
 static void killed_twice_it_still_ends_with_the_same_bytes(void **state)
 {
     (void)state;
     make_job("killed", six_steps, "");
     run_and_kill("killed", 2);
     run_and_kill("killed", 4);
-    char path[path_max];
+    char path[job_path_max];
     path_in("killed", "events.ndjson", path);
     FILE *events = fopen(path, "ae");
     fputs("{\"seq\":99,\"time", events); /* torn by a kill in the midst of a write */
@@ -321,7 +136,7 @@ static void *stop_after_the_first_step(void *job)
     int64_t until = clock_monotonic_ms() + patience_ms;
     while (!count_events(job, "progress") && clock_monotonic_ms() < until)
         usleep(1000);
-    stop = 1;
+    job_stop = 1;
     return NULL;
 }
 
@@ -334,7 +149,7 @@ static void a_stopped_training_says_so_and_can_go_on(void **state)
     pthread_create(&thread, NULL, stop_after_the_first_step, (char[]){"stopped"});
     assert_int_equal(run_with("stopped", 1, (struct trainer_options){0}), TRAINER_CANCELED);
     pthread_join(thread, NULL);
-    stop = 0;
+    job_stop = 0;
     arena_init(&arena, 64 << 20);
     assert_string_equal(json_string(last_event(&arena, "stopped"), "event", ""), "canceled");
     arena_finish(&arena);
@@ -385,11 +200,11 @@ static void an_unreadable_picture_is_named(void **state)
 static void a_missing_base_is_blamed(void **state)
 {
     (void)state;
-    char kept[path_max];
-    memcpy(kept, base, sizeof kept);
-    snprintf(base, sizeof base, "%s/nothing", world);
+    char kept[job_path_max];
+    memcpy(kept, job_base, sizeof kept);
+    snprintf(job_base, sizeof job_base, "%s/nothing", job_world);
     make_job("baseless", six_steps, "");
-    memcpy(base, kept, sizeof base);
+    memcpy(job_base, kept, sizeof job_base);
     assert_int_equal(run("baseless", 1), TRAINER_FAILED);
     assert_failed("baseless", "base", "nothing");
 }
@@ -436,7 +251,7 @@ static void parameters_out_of_bounds_are_refused(void **state)
 static void two_trainers_never_share_a_folder(void **state)
 {
     (void)state;
-    char path[path_max];
+    char path[job_path_max];
     make_job("locked", six_steps, "");
     path_in("locked", "lock", path);
     CLEANUP_FD int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
