@@ -2,6 +2,7 @@
  * order. A data directory holds maquette.db, blobs/, cache/, jobs/ and lock. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ enum {
     arena_bytes_max = 16 << 20,
     background_readers = 4, /* database connections for the scheduler, the collector and the like */
     drain_ms = 10000,
+    own_mapping_bytes = 1 << 20, /* larger blocks of memory come from the system and return to it */
     captioner_timeout_ms = 20000,
 };
 
@@ -307,6 +309,7 @@ static struct error serve(const struct options *options)
     sigset_t awaited;
     int received;
     log_setup(LOG_INFO, options_flag(options, "log-json"));
+    mallopt(M_MMAP_THRESHOLD, own_mapping_bytes); /* a picture's memory goes back when it is done */
     block_signals(&awaited);
     arena_init(&server.arena, arena_bytes_max);
     struct error error = start(&server);

@@ -25,6 +25,7 @@ LIBRARY_ROOMS = {
     "sqlite3.h": "store",
     "vips/": "media",
     "curl/": "media",
+    "libdeflate.h": "media",
     "archive.h": "blob",
     "archive_entry.h": "blob",
     "yajl/": "base",

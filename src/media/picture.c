@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "media/container.h"
+#include "media/png.h"
 
 static const struct {
     const char *mime, *extension;
@@ -176,7 +177,8 @@ struct error media_check(const void *bytes, size_t size, struct media_info *info
 {
     CLEANUP_PICTURE struct picture picture = {0};
     TRY(picture_open(&picture, bytes, size, true, 1));
-    if (picture.vips->vips_sink(picture.image, NULL, look_at_pixels, NULL, NULL, NULL) != 0)
+    const bool whole = picture.info.format == MEDIA_PNG && png_is_whole(bytes, size);
+    if (!whole && picture.vips->vips_sink(picture.image, NULL, look_at_pixels, NULL, NULL, NULL) != 0)
         return cannot_decode(&picture);
     *info = picture.info;
     return OK;
