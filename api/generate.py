@@ -180,6 +180,7 @@ class Operation:
         node = item[method]
         self.path, self.method, self.id = path, method.upper(), node["operationId"]
         self.public = node.get("security") == []
+        self.public_token = {"publicToken": []} in node.get("security", [])
         parameters = [contract.resolve(p) for p in item.get("parameters", []) + node.get("parameters", [])]
         self.tables = {}
         for place in ("path", "query"):
@@ -225,7 +226,7 @@ class Operation:
     @property
     def row(self):
         parts = [f".method = \"{self.method}\"", f".template = {quoted(self.path)}", f".operation = \"{self.id}\"", f".run = run_{self.id}"]
-        parts += [f".{flag} = true" for flag in ("public", "body_required") if getattr(self, flag)]
+        parts += [f".{flag} = true" for flag in ("public", "public_token", "body_required") if getattr(self, flag)]
         for place, name in self.tables.items():
             parts.append(f".{place} = &{name}_fields, .{place}_offset = offsetof(struct api_{self.id}_request, {place})")
         if "body" in self.tables:
@@ -269,7 +270,7 @@ def fields_source(contract):
 def routes_header(operations):
     handlers = "".join(f"struct error handle_{o.id}({', '.join(o.arguments)}) __attribute__((warn_unused_result));\n" for o in operations)
     return (HEADING + "#pragma once\n#include \"api_types.h\"\n#include \"base/error.h\"\n#include \"base/fields.h\"\nstruct call;\n"
-            + "struct route {\n    const char *method, *template, *operation;\n    bool public, body_required;\n"
+            + "struct route {\n    const char *method, *template, *operation;\n    bool public, public_token, body_required; /* no credentials; public-auth-token will do */\n"
             + "    const struct fields *path, *query, *body, *answer; /* NULL: none */\n"
             + "    size_t path_offset, query_offset, body_offset, has_body_offset, request_size;\n"
             + "    struct error (*run)(struct call *call, const void *request, void *answer);\n};\n"

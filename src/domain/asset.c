@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "blob/blob.h"
+#include "domain/access.h"
 #include "domain/dataset.h"
 #include "media/caption.h"
 
@@ -68,6 +69,7 @@ void asset_init(struct asset *asset, struct arena *arena, const char *project_id
         .type = type,
         .source = source,
         .kind = "image",
+        .privacy = "private",
         .size = picture->size,
         .width = picture->info.width,
         .height = picture->info.height,
@@ -105,6 +107,7 @@ struct error asset_insert(struct db_tx *tx, const struct asset *asset)
 struct create_work {
     const struct asset *asset;
     struct arena *arena;
+    const struct caller *caller;
 };
 
 static struct error create_asset(struct db_tx *tx, void *context)
@@ -112,7 +115,7 @@ static struct error create_asset(struct db_tx *tx, void *context)
     const struct create_work *work = context;
     struct asset parent;
     if (work->asset->parent_id)
-        TRY(asset_find(tx, work->arena, work->asset->project_id, work->asset->parent_id, &parent));
+        TRY(asset_find_owned(tx, work->arena, work->caller, work->asset->parent_id, &parent));
     return asset_insert(tx, work->asset);
 }
 
@@ -122,11 +125,12 @@ struct error asset_create(const struct domain *domain, struct arena *arena, cons
     asset_init(asset, arena, caller->project_id, caller->key_id, picture, "uploaded", "uploaded");
     asset->hide = hide;
     asset->parent_id = parent_id;
-    return db_write(domain->db, create_asset, &(struct create_work){asset, arena});
+    return db_write(domain->db, create_asset, &(struct create_work){asset, arena, caller});
 }
 
 void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset)
 {
+    static const char *const privacies[] = {"private", "unlisted", "public"};
     *asset = (struct asset){
         .id = db_text(arena, rows, first),
         .project_id = db_text(arena, rows, first + 1),
@@ -150,6 +154,7 @@ void asset_read(struct arena *arena, struct db_rows *rows, int first, struct ass
         .model_id = db_text(arena, rows, first + 19),
         .job_id = db_text(arena, rows, first + 20),
         .dataset_model_id = db_text(arena, rows, first + 21),
+        .privacy = privacies[db_int(rows, first + 22)],
     };
 }
 
@@ -163,14 +168,32 @@ static struct error read_found(struct db_rows *rows, struct arena *arena, const 
     return OK;
 }
 
-struct error asset_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
-                        struct asset *asset)
+static struct error find_any(struct db_tx *tx, struct arena *arena, const char *id, struct asset *asset)
 {
     struct db_rows *rows;
-    TRY(db_query(tx, &rows,
-                 "SELECT " ASSET_COLUMNS " FROM asset a WHERE a.id = ?1 AND a.project_id = ?2 AND a.deleted_at = 0",
-                 DB_BIND(db_t(id), db_t(project_id))));
+    TRY(db_query(tx, &rows, "SELECT " ASSET_COLUMNS " FROM asset a WHERE a.id = ?1 AND a.deleted_at = 0",
+                 DB_BIND(db_t(id))));
     return read_found(rows, arena, id, asset);
+}
+
+static struct error find_for(enum access_action action, struct db_tx *tx, struct arena *arena,
+                             const struct caller *caller, const char *id, struct asset *asset)
+{
+    TRY(find_any(tx, arena, id, asset));
+    struct access_thing thing = {asset->project_id, asset->privacy, false};
+    return access_check(caller, action, &thing, "Asset", id);
+}
+
+struct error asset_find_readable(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                                 struct asset *asset)
+{
+    return find_for(ACCESS_READ, tx, arena, caller, id, asset);
+}
+
+struct error asset_find_owned(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                              struct asset *asset)
+{
+    return find_for(ACCESS_CHANGE, tx, arena, caller, id, asset);
 }
 
 struct error asset_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
@@ -178,17 +201,14 @@ struct error asset_get(const struct domain *domain, struct arena *arena, const s
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
-    return asset_find(tx, arena, caller->project_id, id, asset);
+    return asset_find_readable(tx, arena, caller, id, asset);
 }
 
 struct error asset_get_any(const struct domain *domain, struct arena *arena, const char *id, struct asset *asset)
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
-    struct db_rows *rows;
     TRY(db_read_begin(domain->db, &tx));
-    TRY(db_query(tx, &rows, "SELECT " ASSET_COLUMNS " FROM asset a WHERE a.id = ?1 AND a.deleted_at = 0",
-                 DB_BIND(db_t(id))));
-    return read_found(rows, arena, id, asset);
+    return find_any(tx, arena, id, asset);
 }
 
 struct update_work {
@@ -203,7 +223,7 @@ static struct error update_asset(struct db_tx *tx, void *context)
 {
     struct update_work *work = context;
     struct asset *asset = work->asset;
-    TRY(asset_find(tx, work->arena, work->caller->project_id, work->id, asset));
+    TRY(asset_find_owned(tx, work->arena, work->caller, work->id, asset));
     if (work->change->name)
         asset->name = work->change->name;
     if (work->change->description)

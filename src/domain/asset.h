@@ -16,6 +16,7 @@ struct asset {
     const char *name, *description, *automatic_captioning;
     const char *mime_type, *type, *source, *kind; /* "image/png", "uploaded", "uploaded", "image" */
     const char *parent_id;                        /* NULL when none */
+    const char *privacy;                          /* that of the most open model that shows it; else "private" */
     int64_t size, width, height;
     bool hide;
     const char *tags;              /* JSON array of strings; NULL when made: none */
@@ -49,9 +50,13 @@ struct error asset_create(const struct domain *domain, struct arena *arena, cons
                           const struct picture *picture, bool hide, const char *parent_id, struct asset *asset)
     __attribute__((warn_unused_result));
 
-/* ERR_NOT_FOUND "Asset ID not found", also for other projects' assets. */
-struct error asset_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
-                        struct asset *asset) __attribute__((warn_unused_result));
+/* In a transaction. ERR_NOT_FOUND "Asset ID not found" when it is not there or hidden from the caller, ERR_FORBIDDEN
+ * when it can be read but not changed; access.h has the rule. */
+struct error asset_find_readable(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                                 struct asset *asset) __attribute__((warn_unused_result));
+struct error asset_find_owned(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                              struct asset *asset) __attribute__((warn_unused_result));
+/* One that the caller may read. */
 struct error asset_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                        struct asset *asset) __attribute__((warn_unused_result));
 /* Whoever holds a signed link sees the asset of any project. */
@@ -68,9 +73,15 @@ struct error asset_update(const struct domain *domain, struct arena *arena, cons
 struct error blob_row_insert(struct db_tx *tx, const char *sha256, int64_t size, int64_t now_ms)
     __attribute__((warn_unused_result));
 
-/* For other queries that give assets: columns in this order, read from column `first` on. */
+/* For other queries that give assets of the table asset a: columns in this order, read from column `first` on. */
 #define ASSET_COLUMNS                                                                                                  \
     "a.id, a.project_id, a.author_id, a.blob_sha256, a.name, a.description, a.automatic_captioning, a.mime_type, "     \
     "a.type, a.source, a.kind, a.parent_id, a.size, a.width, a.height, a.hide, a.created_at, a.updated_at, "           \
-    "a.tags, a.model_id, a.job_id, a.dataset_model_id"
+    "a.tags, a.model_id, a.job_id, a.dataset_model_id, " ASSET_OPENNESS
+/* 2 when a public model shows the asset as its thumbnail or a training image, 1 when only an unlisted one does, else 0
+ * or NULL: an asset has no privacy of its own. */
+#define ASSET_OPENNESS                                                                                                 \
+    "(SELECT MAX(CASE o.privacy WHEN 'public' THEN 2 WHEN 'unlisted' THEN 1 ELSE 0 END) FROM model o WHERE "           \
+    "o.deleted_at = 0 AND (o.thumbnail_asset_id = a.id "                                                               \
+    "OR o.id IN (SELECT t.model_id FROM training_image t WHERE t.asset_id = a.id)))"
 void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset);

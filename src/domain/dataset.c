@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "domain/model_index.h"
 
 static struct training_image image_of(const struct asset *asset, int64_t added_at)
 {
@@ -75,6 +76,7 @@ static struct error write_summary(struct db_tx *tx, struct arena *arena, const c
                    "UPDATE model SET updated_at = ?2, "
                    "training_image_count = (SELECT count(*) FROM training_image WHERE model_id = ?1) WHERE id = ?1",
                    DB_BIND(db_t(model_id), db_i(clock_now_ms()))));
+    TRY(model_index_score(tx, model_id));
     return write_preview(tx, arena, model_id);
 }
 
@@ -129,7 +131,7 @@ static struct error insert_member(struct db_tx *tx, const struct work *work, con
     int64_t ignored, now_ms = clock_now_ms();
     if (work->made)
         TRY(asset_insert(tx, work->made));
-    TRY(asset_find(tx, work->arena, work->caller->project_id, asset_id, &asset));
+    TRY(asset_find_owned(tx, work->arena, work->caller, asset_id, &asset));
     TRY(is_member(tx, work->model_id, asset_id, &member, &ignored));
     if (member)
         return error_make(ERR_INVALID, "The provided assetId is already a training image of this model");
@@ -156,7 +158,7 @@ static struct error add_images(struct db_tx *tx, void *context)
     const struct work *work = context;
     struct model model;
     int64_t position;
-    TRY(model_find_idle(tx, work->arena, work->caller->project_id, work->model_id, &model));
+    TRY(model_find_idle(tx, work->arena, work->caller, work->model_id, &model));
     TRY(check_room(&model, work->count));
     TRY(next_position(tx, work->model_id, &position));
     for (size_t i = 0; i < work->count; i++)
@@ -190,7 +192,7 @@ struct error dataset_check_room(const struct domain *domain, struct arena *arena
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     struct model model;
     TRY(db_read_begin(domain->db, &tx));
-    TRY(model_find_idle(tx, arena, caller->project_id, model_id, &model));
+    TRY(model_find_idle(tx, arena, caller, model_id, &model));
     return check_room(&model, more);
 }
 
@@ -198,7 +200,7 @@ static struct error find_member(struct db_tx *tx, const struct work *work, int64
 {
     struct model model;
     bool member;
-    TRY(model_find_idle(tx, work->arena, work->caller->project_id, work->model_id, &model));
+    TRY(model_find_idle(tx, work->arena, work->caller, work->model_id, &model));
     TRY(is_member(tx, work->model_id, work->training_image_id, &member, position));
     if (!member)
         return error_make(ERR_NOT_FOUND, "Training image %.64s not found", work->training_image_id);

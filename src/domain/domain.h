@@ -29,8 +29,15 @@ struct domain {
     const char *public_url; /* of asset links, without a slash at the end: "http://127.0.0.1:8787" */
 };
 
-/* Who asks: what a verified API key stands for. Every domain call sees the rows of this project only. */
+/* Who asks. A key that is unknown or revoked gets no further than a 401, so there is no kind for it; what each kind
+ * may do with a thing is in access.h. */
+enum caller_kind {
+    CALLER_NOBODY, /* no credentials were needed, or none were good */
+    CALLER_PUBLIC, /* public-auth-token: reads what is public */
+    CALLER_KEY,    /* a verified API key; the others leave the ids empty */
+};
 struct caller {
+    enum caller_kind kind;
     char key_id[id_size]; /* author of what is made */
     char project_id[id_size];
     char team_id[id_size];

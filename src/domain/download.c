@@ -12,6 +12,7 @@
 #include "blob/blob.h"
 #include "blob/zip.h"
 #include "domain/model.h"
+#include "domain/model_index.h"
 #include "domain/url.h"
 
 enum { files_max = 2048, card_bytes_max = 1 << 20 };
@@ -88,7 +89,7 @@ static struct error create_work(struct db_tx *tx, void *context)
     struct weights *files;
     const struct weights *chosen;
     size_t count;
-    TRY(model_find(tx, arena, creation->caller->project_id, creation->model_id, &model));
+    TRY(model_find_owned(tx, arena, creation->caller, creation->model_id, &model));
     TRY(list_weights(tx, arena, model.id, &files, &count));
     const char *epoch = creation->epoch ? creation->epoch : model.epoch;
     TRY(choose(files, count, epoch, &chosen));
@@ -105,6 +106,9 @@ static struct error create_work(struct db_tx *tx, void *context)
         .started_at = creation->now_ms,
         .created_at = creation->now_ms,
     };
+    TRY(db_execute(tx, NULL, "UPDATE model SET download_count = download_count + 1 WHERE id = ?1",
+                   DB_BIND(db_t(model.id))));
+    TRY(model_index_score(tx, model.id));
     TRY(job_insert(tx, arena, &job));
     TRY(job_find(tx, arena, job.id, creation->job));
     creation->job->progress = 1;
@@ -163,7 +167,7 @@ static struct error read_contents(const struct domain *domain, struct arena *are
     const struct json *input = json_get(metadata, "input");
     contents->format = format ? format : json_string(input, "format", "zip");
     contents->made_at = job.created_at;
-    TRY(model_find(tx, arena, job.project_id, job.model_id, &contents->model));
+    TRY(model_find(tx, arena, job.model_id, &contents->model));
     TRY(list_weights(tx, arena, job.model_id, &contents->files, &contents->count));
     TRY(choose(contents->files, contents->count, json_string(input, "modelEpoch", NULL), &contents->chosen));
     return find_record(tx, arena, contents);

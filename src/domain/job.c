@@ -1,11 +1,10 @@
 #include "domain/job.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/crypt.h"
+#include "domain/access.h"
+#include "domain/page.h"
 
 #define JOB_COLUMNS                                                                                                    \
     "id, project_id, author_id, model_id, type, status, status_history, progress, metadata, input, attempts, "         \
@@ -58,34 +57,13 @@ struct error job_get(const struct domain *domain, struct arena *arena, const str
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
     TRY(job_find(tx, arena, id, job));
-    return strcmp(job->project_id, caller->project_id) == 0 ? OK : not_found(id);
+    struct access_thing thing = {job->project_id, "private", false};
+    return access_check(caller, ACCESS_READ, &thing, "Job", id);
 }
 
-/* Pages: keyset on (created_at, id), newest first. A token is "CREATED_AT ID" in base64url. */
+/* Pages: newest first. */
 
-static struct error read_token(struct arena *arena, const char *token, int64_t *created_at, const char **id)
-{
-    enum { token_bytes_max = 256 };
-    const size_t length = strlen(token);
-    size_t size = 0;
-    char *text = arena_alloc(arena, base64_decoded_max(length) + 1), *end = text;
-    if (length <= token_bytes_max && base64url_decode(token, length, text, &size)) {
-        text[size] = '\0';
-        *created_at = strtoll(text, &end, 10);
-    }
-    if (end == text || *end != ' ')
-        return error_field("paginationToken", "is not a token of this list");
-    *id = end + 1;
-    return OK;
-}
-
-static const char *make_token(struct arena *arena, const struct job *last)
-{
-    char *text = arena_printf(arena, "%" PRId64 " %s", last->created_at, last->id);
-    char *token = arena_alloc(arena, base64_encoded_size(strlen(text)) + 1);
-    base64url_encode(text, strlen(text), token);
-    return token;
-}
+static const char list_name[] = "jobs";
 
 #define PAGE_SQL(condition)                                                                                            \
     "SELECT " JOB_COLUMNS " FROM job WHERE project_id = ?1 AND (created_at, id) < (?2, ?3)" condition                  \
@@ -114,12 +92,10 @@ struct error job_list(const struct domain *domain, struct arena *arena, const st
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     struct db_rows *rows;
-    int64_t before = INT64_MAX;
-    const char *id = "";
-    if (filter->token && filter->token[0])
-        TRY(read_token(arena, filter->token, &before, &id));
+    struct page_key from;
+    TRY(page_start(arena, filter->token, list_name, false, &from));
     const struct db_value values[] = {
-        db_t(caller->project_id),    db_i(before),         db_t(id),
+        db_t(caller->project_id),    db_i(from.value),     db_t(from.id),
         db_i(filter->page_size + 1), db_t(filter->status), db_t(join_types(arena, filter))};
     TRY(db_read_begin(domain->db, &tx));
     TRY(db_query(tx, &rows, page_sql(filter), values, filter->type_count ? 6 : filter->status ? 5 : 4));
@@ -132,7 +108,8 @@ struct error job_list(const struct domain *domain, struct arena *arena, const st
             break;
         read_job(arena, rows, &page->jobs[page->count++]);
     }
-    page->next_token = make_token(arena, &page->jobs[page->count - 1]);
+    const struct job *last = &page->jobs[page->count - 1];
+    page->next_token = page_token(arena, list_name, &(struct page_key){last->created_at, last->id});
     return OK;
 }
 

@@ -215,6 +215,7 @@ static struct error look_up(struct key_ring *ring, const char *key_id, const cha
     hash_secret(secret, hash);
     const char *stored = db_text(&arena, rows, 0);
     *right = strlen(stored) == sizeof hash - 1 && equal_constant_time(stored, hash, sizeof hash - 1);
+    caller->kind = CALLER_KEY;
     snprintf(caller->key_id, id_size, "%s", key_id);
     snprintf(caller->project_id, id_size, "%s", db_text(&arena, rows, 1));
     snprintf(caller->team_id, id_size, "%s", db_text(&arena, rows, 2));

@@ -1,13 +1,13 @@
 #include "domain/model.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "domain/access.h"
 #include "domain/dataset.h"
+#include "domain/model_index.h"
+#include "domain/page.h"
 #include "domain/tag.h"
 
 #define MODEL_COLUMNS                                                                                                  \
@@ -73,17 +73,35 @@ static struct error read_model(struct arena *arena, struct db_rows *rows, struct
     return read_preview(arena, preview, model);
 }
 
-struct error model_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
-                        struct model *model)
+struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, struct model *model)
 {
     struct db_rows *rows;
     bool row;
-    TRY(db_query(tx, &rows, "SELECT " MODEL_COLUMNS " FROM model WHERE id = ?1 AND project_id = ?2 AND deleted_at = 0",
-                 DB_BIND(db_t(id), db_t(project_id))));
+    TRY(db_query(tx, &rows, "SELECT " MODEL_COLUMNS " FROM model WHERE id = ?1 AND deleted_at = 0", DB_BIND(db_t(id))));
     TRY(db_next(rows, &row));
     if (!row)
         return error_make(ERR_NOT_FOUND, "Model %.64s not found", id);
     return read_model(arena, rows, model);
+}
+
+static struct error find_for(enum access_action action, struct db_tx *tx, struct arena *arena,
+                             const struct caller *caller, const char *id, struct model *model)
+{
+    TRY(model_find(tx, arena, id, model));
+    struct access_thing thing = {model->project_id, model->privacy, false};
+    return access_check(caller, action, &thing, "Model", id);
+}
+
+struct error model_find_readable(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                                 struct model *model)
+{
+    return find_for(ACCESS_READ, tx, arena, caller, id, model);
+}
+
+struct error model_find_owned(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                              struct model *model)
+{
+    return find_for(ACCESS_CHANGE, tx, arena, caller, id, model);
 }
 
 bool model_is_training(const struct model *model)
@@ -91,10 +109,10 @@ bool model_is_training(const struct model *model)
     return !strcmp(model->status, "training");
 }
 
-struct error model_find_idle(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+struct error model_find_idle(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
                              struct model *model)
 {
-    TRY(model_find(tx, arena, project_id, id, model));
+    TRY(model_find_owned(tx, arena, caller, id, model));
     if (model_is_training(model))
         return error_make(ERR_INVALID, "Model is already training");
     return OK;
@@ -105,7 +123,7 @@ struct error model_get(const struct domain *domain, struct arena *arena, const s
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
-    TRY(model_find(tx, arena, caller->project_id, id, model));
+    TRY(model_find_readable(tx, arena, caller, id, model));
     if (model->training_image_count <= model_preview_images)
         return OK;
     return dataset_list(tx, arena, id, &model->images, &model->image_count);
@@ -133,18 +151,26 @@ static const char *capabilities_of(const char *type)
     return "[\"txt2img\"]";
 }
 
+struct insert_work {
+    struct arena *arena;
+    const struct model *model;
+};
+
 static struct error insert_model(struct db_tx *tx, void *context)
 {
-    const struct model *model = context;
-    return db_execute(tx, NULL,
-                      "INSERT INTO model (id, project_id, author_id, name, short_description, type, status, "
-                      "base_model_id, class_slug, capabilities, collection_ids, concepts, created_at, updated_at) "
-                      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-                      DB_BIND(db_t(model->id), db_t(model->project_id), db_t(model->author_id), db_t(model->name),
-                              db_t(model->short_description), db_t(model->type), db_t(model->status),
-                              db_t(model->base_model_id), db_t(model->class_slug), db_t(model->capabilities),
-                              db_t(model->collection_ids), db_t(model->concepts), db_i(model->created_at),
-                              db_i(model->updated_at)));
+    const struct insert_work *work = context;
+    const struct model *model = work->model;
+    const int64_t score = model_score(&(struct model_worth){.created_at = model->created_at});
+    TRY(db_execute(tx, NULL,
+                   "INSERT INTO model (id, project_id, author_id, name, short_description, type, status, "
+                   "base_model_id, class_slug, capabilities, collection_ids, concepts, created_at, updated_at, "
+                   "score) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                   DB_BIND(db_t(model->id), db_t(model->project_id), db_t(model->author_id), db_t(model->name),
+                           db_t(model->short_description), db_t(model->type), db_t(model->status),
+                           db_t(model->base_model_id), db_t(model->class_slug), db_t(model->capabilities),
+                           db_t(model->collection_ids), db_t(model->concepts), db_i(model->created_at),
+                           db_i(model->updated_at), db_i(score))));
+    return strcmp(model->collection_ids, "[]") ? model_index_labels(tx, work->arena, model->id) : OK;
 }
 
 struct error model_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
@@ -177,55 +203,23 @@ struct error model_create(const struct domain *domain, struct arena *arena, cons
         .created_at = now_ms,
         .updated_at = now_ms,
     };
-    return db_write(domain->db, insert_model, model);
+    return db_write(domain->db, insert_model, &(struct insert_work){arena, model});
 }
 
-/* Pages: rows follow (created_at, id), and the token is that pair of the last row. */
+/* Pages. */
 
-struct cursor {
-    int64_t created_at;
-    const char *id;
-};
-
-static const char after_any_id[] = "~"; /* ids are of letters, digits, '_' and '-' */
-
-static struct error read_token(struct arena *arena, const char *token, struct cursor *cursor)
-{
-    enum { token_bytes_max = 256 };
-    size_t length = strlen(token), size;
-    char *text = arena_alloc(arena, base64_decoded_max(length) + 1), *end;
-    if (length > token_bytes_max || !base64url_decode(token, length, text, &size))
-        return error_field("paginationToken", "is not a token of this list");
-    text[size] = '\0';
-    cursor->created_at = strtoll(text, &end, 10);
-    if (end == text || *end != ' ' || strlen(text) != size)
-        return error_field("paginationToken", "is not a token of this list");
-    cursor->id = end + 1;
-    return OK;
-}
-
-static const char *make_token(struct arena *arena, const struct model *last)
-{
-    char *text = arena_printf(arena, "%" PRId64 " %s", last->created_at, last->id);
-    char *token = arena_alloc(arena, base64_encoded_size(strlen(text)) + 1);
-    base64url_encode(text, strlen(text), token);
-    return token;
-}
+static const char list_name[] = "models";
 
 /* Where the page starts: the token, or the date that bounds the list on that side when that is further on. */
-static struct error start_cursor(struct arena *arena, const struct model_filter *filter, struct cursor *cursor)
+static struct error start(struct arena *arena, const struct model_filter *filter, struct page_key *from)
 {
-    if (filter->ascending)
-        *cursor = (struct cursor){filter->created_after, after_any_id};
-    else
-        *cursor = (struct cursor){filter->created_before ? filter->created_before : INT64_MAX, ""};
-    struct cursor bound = *cursor;
-    if (!filter->token || !filter->token[0])
-        return OK;
-    TRY(read_token(arena, filter->token, cursor));
-    bool outside = filter->ascending ? cursor->created_at < bound.created_at : cursor->created_at > bound.created_at;
-    if (outside)
-        *cursor = bound;
+    struct page_key first;
+    TRY(page_start(arena, NULL, "", filter->ascending, &first));
+    if (filter->ascending ? filter->created_after : filter->created_before)
+        first.value = filter->ascending ? filter->created_after : filter->created_before;
+    TRY(page_start(arena, filter->token, list_name, filter->ascending, from));
+    if (page_compare(from, &first, filter->ascending) < 0)
+        *from = first;
     return OK;
 }
 
@@ -246,12 +240,12 @@ static const char *page_sql(const struct model_filter *filter)
 }
 
 static struct error query_page(struct db_tx *tx, struct db_rows **rows, const struct caller *caller,
-                               const struct model_filter *filter, const struct cursor *cursor)
+                               const struct model_filter *filter, const struct page_key *from)
 {
     int64_t other_side = filter->ascending ? (filter->created_before ? filter->created_before : INT64_MAX)
                                            : (filter->created_after ? filter->created_after : INT64_MIN);
     bool by_status = filter->status && strcmp(filter->status, "deleted") != 0;
-    const struct db_value values[] = {db_t(caller->project_id), db_i(cursor->created_at),    db_t(cursor->id),
+    const struct db_value values[] = {db_t(caller->project_id), db_i(from->value),           db_t(from->id),
                                       db_i(other_side),         db_i(filter->page_size + 1), db_t(filter->status)};
     return db_query(tx, rows, page_sql(filter), values, by_status ? 6 : 5);
 }
@@ -261,10 +255,10 @@ struct error model_list(const struct domain *domain, struct arena *arena, const 
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     struct db_rows *rows;
-    struct cursor cursor;
-    TRY(start_cursor(arena, filter, &cursor));
+    struct page_key from;
+    TRY(start(arena, filter, &from));
     TRY(db_read_begin(domain->db, &tx));
-    TRY(query_page(tx, &rows, caller, filter, &cursor));
+    TRY(query_page(tx, &rows, caller, filter, &from));
     *page = (struct model_page){.models = arena_array(arena, (size_t)filter->page_size, sizeof *page->models)};
     for (bool row;;) {
         TRY(db_next(rows, &row));
@@ -274,7 +268,8 @@ struct error model_list(const struct domain *domain, struct arena *arena, const 
             break;
         TRY(read_model(arena, rows, &page->models[page->count++]));
     }
-    page->next_token = make_token(arena, &page->models[page->count - 1]);
+    const struct model *last = &page->models[page->count - 1];
+    page->next_token = page_token(arena, list_name, &(struct page_key){last->created_at, last->id});
     return OK;
 }
 
@@ -313,7 +308,7 @@ static struct error check_change(struct db_tx *tx, const struct update_work *wor
     if (change->set & MODEL_SET_PARAMETERS && model_is_training(model))
         return error_make(ERR_INVALID, "Model is already training");
     if (change->set & MODEL_SET_THUMBNAIL && change->thumbnail_asset_id)
-        return asset_find(tx, work->arena, work->caller->project_id, change->thumbnail_asset_id, &thumbnail);
+        return asset_find_owned(tx, work->arena, work->caller, change->thumbnail_asset_id, &thumbnail);
     return OK;
 }
 
@@ -354,7 +349,7 @@ static struct error update_model(struct db_tx *tx, void *context)
 {
     struct update_work *work = context;
     struct model *model = work->model;
-    TRY(model_find(tx, work->arena, work->caller->project_id, work->id, model));
+    TRY(model_find_owned(tx, work->arena, work->caller, work->id, model));
     TRY(check_change(tx, work));
     apply_change(work->change, model);
     model->updated_at = clock_now_ms();
@@ -367,6 +362,7 @@ static struct error update_model(struct db_tx *tx, void *context)
                            db_t(model->prompt_embedding), db_t(model->negative_prompt_embedding),
                            db_t(model->parameters), db_t(model->thumbnail_asset_id), db_t(model->privacy),
                            db_t(model->capabilities), db_i(model->updated_at))));
+    TRY(model_index_score(tx, model->id));
     if (model->training_image_count <= model_preview_images)
         return OK;
     return dataset_list(tx, work->arena, model->id, &model->images, &model->image_count);
@@ -382,7 +378,7 @@ static struct error delete_model(struct db_tx *tx, void *context)
 {
     const struct update_work *work = context;
     struct model model;
-    TRY(model_find_idle(tx, work->arena, work->caller->project_id, work->id, &model));
+    TRY(model_find_idle(tx, work->arena, work->caller, work->id, &model));
     TRY(tag_unindex(
         tx, work->arena,
         &(struct tag_item){TAG_MODEL, model.id, model.project_id, .tags = model.tags, .created_at = model.created_at}));

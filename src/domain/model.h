@@ -41,16 +41,23 @@ struct model_new {
 struct error model_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
                           const struct model_new *values, struct model *model) __attribute__((warn_unused_result));
 
-/* With all training images. ERR_NOT_FOUND "Model ID not found", also for other projects' models. */
+/* One that the caller may read, with all training images. */
 struct error model_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                        struct model *model) __attribute__((warn_unused_result));
-/* The row alone, in a transaction of the caller's. */
-struct error model_find(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
-                        struct model *model) __attribute__((warn_unused_result));
-bool model_is_training(const struct model *model);
-/* As model_find; ERR_INVALID "Model is already training" while it is. */
-struct error model_find_idle(struct db_tx *tx, struct arena *arena, const char *project_id, const char *id,
+
+/* The row alone, in a transaction. ERR_NOT_FOUND "Model ID not found" when it is not there or hidden from the caller,
+ * ERR_FORBIDDEN when it can be read but not changed; access.h has the rule. */
+struct error model_find_readable(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                                 struct model *model) __attribute__((warn_unused_result));
+struct error model_find_owned(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                              struct model *model) __attribute__((warn_unused_result));
+/* As model_find_owned; ERR_INVALID "Model is already training" while it is. */
+struct error model_find_idle(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
                              struct model *model) __attribute__((warn_unused_result));
+/* Anyone's, for work of the server itself. */
+struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, struct model *model)
+    __attribute__((warn_unused_result));
+bool model_is_training(const struct model *model);
 
 struct model_filter {
     const char *status;                    /* NULL for all; "deleted" for the deleted ones */

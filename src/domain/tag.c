@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "domain/asset.h"
 #include "domain/model.h"
+#include "domain/model_index.h"
 
 /* The index and the counts. */
 
@@ -164,13 +165,12 @@ static struct error find_item(struct db_tx *tx, const struct update_work *work, 
 {
     struct model model;
     struct asset asset;
-    const char *project_id = work->caller->project_id;
     if (work->kind == TAG_MODEL) {
-        TRY(model_find(tx, work->arena, project_id, work->id, &model));
-        *item = (struct tag_item){TAG_MODEL, model.id, project_id, model.tags, model.created_at};
+        TRY(model_find_owned(tx, work->arena, work->caller, work->id, &model));
+        *item = (struct tag_item){TAG_MODEL, model.id, model.project_id, model.tags, model.created_at};
     } else {
-        TRY(asset_find(tx, work->arena, project_id, work->id, &asset));
-        *item = (struct tag_item){TAG_ASSET, asset.id, project_id, asset.tags, asset.created_at};
+        TRY(asset_find_owned(tx, work->arena, work->caller, work->id, &asset));
+        *item = (struct tag_item){TAG_ASSET, asset.id, asset.project_id, asset.tags, asset.created_at};
     }
     return OK;
 }
@@ -211,7 +211,8 @@ static struct error update_tags(struct db_tx *tx, void *context)
         TRY(unindex_one(tx, &item, deleted.list[i], now_ms));
     for (size_t i = 0; i < added.count; i++)
         TRY(index_one(tx, &item, added.list[i], now_ms));
-    return write_item(tx, &item, json_from_strings(arena, tags.list, tags.count), now_ms);
+    TRY(write_item(tx, &item, json_from_strings(arena, tags.list, tags.count), now_ms));
+    return work->kind == TAG_MODEL ? model_index_labels(tx, arena, item.id) : OK;
 }
 
 struct error tag_update(const struct domain *domain, struct arena *arena, const struct caller *caller,

@@ -96,7 +96,7 @@ struct error training_quote(const struct domain *domain, const struct training_s
     struct plan plan;
     *quote = (struct training_quote){0};
     TRY(db_read_begin(domain->db, &tx));
-    TRY(model_find_idle(tx, arena, caller->project_id, model_id, &model));
+    TRY(model_find_idle(tx, arena, caller, model_id, &model));
     return make_plan(tx, settings, arena, &model, parameters, images_count, &plan);
 }
 
@@ -181,7 +181,7 @@ static struct error launch_work(struct db_tx *tx, void *context)
     struct arena *arena = launch->arena;
     struct plan plan = {0};
     int64_t waiting;
-    TRY(model_find_idle(tx, arena, launch->caller->project_id, launch->model_id, launch->model));
+    TRY(model_find_idle(tx, arena, launch->caller, launch->model_id, launch->model));
     TRY(make_plan(tx, launch->settings, arena, launch->model, launch->asked, -1, &plan));
     TRY(check_queue(tx, &waiting));
     fill_job(launch, &plan);
@@ -238,7 +238,7 @@ static struct error cancel_work(struct db_tx *tx, void *context)
     const struct cancel *cancel = context;
     struct model model;
     struct job job;
-    TRY(model_find(tx, cancel->arena, cancel->caller->project_id, cancel->model_id, &model));
+    TRY(model_find_owned(tx, cancel->arena, cancel->caller, cancel->model_id, &model));
     if (!model_is_training(&model))
         return error_make(ERR_INVALID, "Model is not training");
     TRY(find_live_job(tx, cancel->arena, cancel->model_id, &job));

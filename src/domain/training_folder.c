@@ -134,7 +134,7 @@ static struct error model_name(const struct domain *domain, struct arena *arena,
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     struct model model;
     TRY(db_read_begin(domain->db, &tx));
-    TRY(model_find(tx, arena, job->project_id, job->model_id, &model));
+    TRY(model_find(tx, arena, job->model_id, &model));
     *name = model.name;
     return OK;
 }

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "blob/blob.h"
 #include "domain/asset.h"
+#include "domain/model_index.h"
 #include "domain/training_parameters.h"
 
 enum { result_bytes_max = 1 << 20 };
@@ -235,8 +236,9 @@ struct error run_count_attempt(const struct domain *domain, struct arena *arena,
 
 static struct error end_model(struct db_tx *tx, const struct work *work, const struct job *job, const char *status)
 {
-    return db_execute(tx, NULL, "UPDATE model SET status = ?2, training_progress = '{}', updated_at = ?3 WHERE id = ?1",
-                      DB_BIND(db_t(job->model_id), db_t(status), db_i(work->now_ms)));
+    TRY(db_execute(tx, NULL, "UPDATE model SET status = ?2, training_progress = '{}', updated_at = ?3 WHERE id = ?1",
+                   DB_BIND(db_t(job->model_id), db_t(status), db_i(work->now_ms))));
+    return model_index_score(tx, job->model_id);
 }
 
 static struct error fail_work(struct db_tx *tx, void *context)

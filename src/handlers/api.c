@@ -71,11 +71,8 @@ static struct error find_route(const struct http_request *request, struct match 
 }
 
 /* "Basic base64(key:secret)" */
-static struct error authenticate(struct call *call)
+static struct error authenticate_key(struct call *call, const char *header)
 {
-    const char *header = http_request_header(call->request, "Authorization");
-    if (!header)
-        return error_make(ERR_UNAUTHENTICATED, "Send an API key and its secret as HTTP Basic credentials");
     size_t length = strlen(header);
     char decoded[authorization_bytes_max];
     size_t size;
@@ -91,12 +88,27 @@ static struct error authenticate(struct call *call)
     return key_verify(call->app->keys, decoded, secret, &call->caller);
 }
 
+static struct error authenticate(struct call *call)
+{
+    const char *header = http_request_header(call->request, "Authorization");
+    if (!header)
+        return error_make(ERR_UNAUTHENTICATED, "Send an API key and its secret as HTTP Basic credentials");
+    if (strcmp(header, "public-auth-token") != 0)
+        return authenticate_key(call, header);
+    call->caller.kind = CALLER_PUBLIC;
+    if (!call->route->public_token)
+        return error_make(ERR_FORBIDDEN, "public-auth-token only reads public models and assets: send an API key");
+    return OK;
+}
+
 static struct error check_project(struct call *call)
 {
     const char *project = http_request_query(call->request, "projectId");
-    if (project && *project && strcmp(project, call->caller.project_id) != 0)
-        return error_make(ERR_FORBIDDEN, "This key has no access to project %.64s", project);
-    return OK;
+    if (!project || !*project || strcmp(project, call->caller.project_id) == 0)
+        return OK;
+    if (call->caller.kind == CALLER_PUBLIC)
+        return error_make(ERR_FORBIDDEN, "public-auth-token has no project: leave projectId out");
+    return error_make(ERR_FORBIDDEN, "This key has no access to project %.64s", project);
 }
 
 static struct error read_common(struct call *call)

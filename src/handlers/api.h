@@ -22,7 +22,7 @@ struct call {
     struct arena *arena; /* lives until the answer is sent */
     struct app *app;
     const struct domain *domain; /* app->domain */
-    struct caller caller;        /* empty for operations without a key */
+    struct caller caller;        /* CALLER_NOBODY for operations without credentials */
     const struct route *route;
     struct http_request *request;
     struct http_response *response;

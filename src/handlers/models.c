@@ -54,6 +54,8 @@ struct error handle_list_models(struct call *call, const struct api_list_models_
     answer->models = arena_array(call->arena, (size_t)filter.page_size, sizeof *answer->models);
     if (query->privacy && !strcmp(query->privacy, "public")) /* no model is */
         return OK;
+    if (call->caller.kind == CALLER_PUBLIC)
+        return error_make(ERR_FORBIDDEN, "public-auth-token lists public models only: send privacy=public");
     TRY(model_list(call->domain, call->arena, &call->caller, &filter, &page));
     for (size_t i = 0; i < page.count; i++)
         TRY(render_model(call, &page.models[i], &answer->models[answer->models_count++]));
@@ -111,7 +113,8 @@ struct error handle_update_model(struct call *call, const struct api_update_mode
                when(body->concepts, MODEL_SET_CONCEPTS) | when(body->has_epoch, MODEL_SET_EPOCH) |
                when(body->prompt_embedding, MODEL_SET_PROMPT_EMBEDDING) |
                when(body->negative_prompt_embedding, MODEL_SET_NEGATIVE_PROMPT_EMBEDDING) |
-               when(body->parameters, MODEL_SET_PARAMETERS) | when(body->has_thumbnail, MODEL_SET_THUMBNAIL),
+               when(body->parameters, MODEL_SET_PARAMETERS) | when(body->has_thumbnail, MODEL_SET_THUMBNAIL) |
+               when(body->privacy, MODEL_SET_PRIVACY),
         .name = body->name,
         .short_description = body->short_description,
         .type = body->type,
@@ -120,6 +123,7 @@ struct error handle_update_model(struct call *call, const struct api_update_mode
         .prompt_embedding = body->prompt_embedding,
         .negative_prompt_embedding = body->negative_prompt_embedding,
         .thumbnail_asset_id = body->thumbnail,
+        .privacy = body->privacy,
     };
     struct model model;
     TRY(concepts_text(call->arena, body->concepts, body->concepts_count, &change.concepts));

@@ -185,7 +185,7 @@ struct error render_asset(struct call *call, const struct asset *asset, struct a
         .updated_at = date_text(arena, asset->updated_at),
         .kind = asset->kind,
         .mime_type = asset->mime_type,
-        .privacy = "private",
+        .privacy = asset->privacy,
         .source = asset->source,
         .status = "success",
         .metadata = metadata,

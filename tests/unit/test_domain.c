@@ -36,6 +36,7 @@ static void make_caller(struct world *world, const char *project, struct caller 
 {
     struct key_created key;
     assert_ok(key_create(world->domain.db, "team", project, &key));
+    caller->kind = CALLER_KEY;
     snprintf(caller->key_id, sizeof caller->key_id, "%s", key.key_id);
     snprintf(caller->project_id, sizeof caller->project_id, "%s", key.project_id);
     snprintf(caller->team_id, sizeof caller->team_id, "%s", key.team_id);

@@ -124,6 +124,7 @@ static int open_world(void **state)
         blob_file_create(&world.domain.blobs, arena_printf(&world.arena, "%s/blobs", world.folder)).code ||
         key_create(world.domain.db, "team", "project", &key).code)
         return -1;
+    world.caller.kind = CALLER_KEY;
     snprintf(world.caller.key_id, id_size, "%s", key.key_id);
     snprintf(world.caller.project_id, id_size, "%s", key.project_id);
     return 0;
