@@ -70,7 +70,7 @@ static struct error write_preview(struct db_tx *tx, struct arena *arena, const c
     return error;
 }
 
-static struct error write_summary(struct db_tx *tx, struct arena *arena, const char *model_id)
+struct error dataset_changed(struct db_tx *tx, struct arena *arena, const char *model_id)
 {
     TRY(db_execute(tx, NULL,
                    "UPDATE model SET updated_at = ?2, "
@@ -123,6 +123,15 @@ static struct error is_member(struct db_tx *tx, const char *model_id, const char
     return OK;
 }
 
+struct error dataset_insert(struct db_tx *tx, const struct model *model, const char *asset_id, int64_t position,
+                            int64_t now_ms)
+{
+    return db_execute(
+        tx, NULL,
+        "INSERT INTO training_image (model_id, asset_id, project_id, position, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        DB_BIND(db_t(model->id), db_t(asset_id), db_t(model->project_id), db_i(position), db_i(now_ms)));
+}
+
 static struct error insert_member(struct db_tx *tx, const struct work *work, const char *asset_id, int64_t position,
                                   struct training_image *added)
 {
@@ -136,10 +145,8 @@ static struct error insert_member(struct db_tx *tx, const struct work *work, con
     if (member)
         return error_make(ERR_INVALID, "The provided assetId is already a training image of this model");
     *added = image_of(&asset, now_ms);
-    return db_execute(
-        tx, NULL,
-        "INSERT INTO training_image (model_id, asset_id, project_id, position, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        DB_BIND(db_t(work->model_id), db_t(asset.id), db_t(asset.project_id), db_i(position), db_i(now_ms)));
+    return dataset_insert(tx, &(struct model){.id = work->model_id, .project_id = asset.project_id}, asset.id, position,
+                          now_ms);
 }
 
 static struct error next_position(struct db_tx *tx, const char *model_id, int64_t *position)
@@ -163,7 +170,7 @@ static struct error add_images(struct db_tx *tx, void *context)
     TRY(next_position(tx, work->model_id, &position));
     for (size_t i = 0; i < work->count; i++)
         TRY(insert_member(tx, work, work->asset_ids[i], position + (int64_t)i, &work->images[i]));
-    return write_summary(tx, work->arena, work->model_id);
+    return dataset_changed(tx, work->arena, work->model_id);
 }
 
 struct error dataset_add_assets(const struct domain *domain, struct arena *arena, const struct caller *caller,
@@ -222,7 +229,7 @@ static struct error replace_image(struct db_tx *tx, void *context)
     TRY(find_member(tx, work, &position));
     TRY(drop_member(tx, work));
     TRY(insert_member(tx, work, work->asset_ids[0], position, work->images));
-    return write_summary(tx, work->arena, work->model_id);
+    return dataset_changed(tx, work->arena, work->model_id);
 }
 
 struct error dataset_replace(const struct domain *domain, struct arena *arena, const struct caller *caller,
@@ -246,7 +253,7 @@ static struct error remove_image(struct db_tx *tx, void *context)
     int64_t position;
     TRY(find_member(tx, work, &position));
     TRY(drop_member(tx, work));
-    return write_summary(tx, work->arena, work->model_id);
+    return dataset_changed(tx, work->arena, work->model_id);
 }
 
 struct error dataset_remove(const struct domain *domain, struct arena *arena, const struct caller *caller,

@@ -40,3 +40,10 @@ struct error dataset_remove(const struct domain *domain, struct arena *arena, co
 /* Brings what models' rows keep of this asset up to date. */
 struct error dataset_asset_changed(struct db_tx *tx, struct arena *arena, const char *asset_id)
     __attribute__((warn_unused_result));
+
+/* For other nouns, in transactions of theirs: who changed the rows of a data set says so once, at the end. */
+struct error dataset_changed(struct db_tx *tx, struct arena *arena, const char *model_id)
+    __attribute__((warn_unused_result));
+/* An asset that is no training image of the model yet. */
+struct error dataset_insert(struct db_tx *tx, const struct model *model, const char *asset_id, int64_t position,
+                            int64_t now_ms) __attribute__((warn_unused_result));

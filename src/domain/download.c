@@ -13,6 +13,7 @@
 #include "blob/zip.h"
 #include "domain/model.h"
 #include "domain/model_index.h"
+#include "domain/training_record.h"
 #include "domain/url.h"
 
 enum { files_max = 2048, card_bytes_max = 1 << 20 };
@@ -128,30 +129,13 @@ struct error download_create(const struct domain *domain, struct arena *arena, c
 
 struct contents {
     struct model model;
-    struct job record; /* of the training */
-    bool has_record;
+    const char *record; /* of the training, JSON; NULL: none */
     struct weights *files;
     size_t count;
     const struct weights *chosen;
     const char *format;
     int64_t made_at;
 };
-
-static struct error find_record(struct db_tx *tx, struct arena *arena, struct contents *contents)
-{
-    struct db_rows *rows;
-    TRY(db_query(tx, &rows,
-                 "SELECT id FROM job WHERE model_id = ?1 AND status = 'success' AND type <> 'model-download' "
-                 "ORDER BY created_at DESC LIMIT 1",
-                 DB_BIND(db_t(contents->model.id))));
-    TRY(db_next(rows, &contents->has_record));
-    if (!contents->has_record)
-        return OK;
-    const char *id = db_text(arena, rows, 0);
-    for (bool row = true; row;)
-        TRY(db_next(rows, &row));
-    return job_find(tx, arena, id, &contents->record);
-}
 
 static struct error read_contents(const struct domain *domain, struct arena *arena, const char *job_id,
                                   const char *format, struct contents *contents)
@@ -170,7 +154,7 @@ static struct error read_contents(const struct domain *domain, struct arena *are
     TRY(model_find(tx, arena, job.model_id, &contents->model));
     TRY(list_weights(tx, arena, job.model_id, &contents->files, &contents->count));
     TRY(choose(contents->files, contents->count, json_string(input, "modelEpoch", NULL), &contents->chosen));
-    return find_record(tx, arena, contents);
+    return training_record_find(tx, arena, contents->model.id, &contents->record);
 }
 
 /* "Red discs!" -> "red-discs": safe as a file name everywhere. */
@@ -214,11 +198,10 @@ static void put_parameters(struct buf *card, const struct json *parameters)
 static struct error write_card(struct arena *arena, const struct contents *contents, const char *lora_name,
                                struct buf *card)
 {
-    const struct json *metadata = NULL, *parameters;
-    char date[clock_iso_size];
+    const struct json *record = NULL, *parameters;
     TRY(json_parse(arena, contents->model.parameters, strlen(contents->model.parameters), &parameters));
-    if (contents->has_record)
-        TRY(json_parse(arena, contents->record.metadata, strlen(contents->record.metadata), &metadata));
+    if (contents->record)
+        TRY(json_parse(arena, contents->record, strlen(contents->record), &record));
     buf_puts(card, "# ");
     put_line(card, contents->model.name);
     buf_puts(card, "\n\n");
@@ -231,9 +214,9 @@ static struct error write_card(struct arena *arena, const struct contents *conte
         put_line(card, trigger);
         buf_puts(card, "`\n");
     }
-    if (contents->has_record)
-        buf_printf(card, "- Trained: %s\n", clock_format_iso(date, contents->record.ended_at));
-    const struct json *loss = json_get(json_get(metadata, "output"), "finalLoss");
+    if (record)
+        buf_printf(card, "- Trained: %s\n", json_string(record, "endedAt", ""));
+    const struct json *loss = json_get(json_get(json_get(record, "metadata"), "output"), "finalLoss");
     if (loss && loss->kind == JSON_NUMBER)
         buf_printf(card, "- Final loss: %.6g\n", loss->number);
     put_parameters(card, parameters);
@@ -249,23 +232,6 @@ static struct error add_weights(const struct domain *domain, struct zip *zip, co
     return zip_add_fd(zip, name, fd, size, now_ms);
 }
 
-static struct error add_record(struct arena *arena, struct zip *zip, const struct contents *contents)
-{
-    const struct job *job = &contents->record;
-    char created[clock_iso_size], ended[clock_iso_size];
-    const struct json_change members[] = {
-        {"jobId", json_quoted(arena, job->id)},
-        {"jobType", json_quoted(arena, job->type)},
-        {"status", json_quoted(arena, job->status)},
-        {"createdAt", json_quoted(arena, clock_format_iso(created, job->created_at))},
-        {"endedAt", json_quoted(arena, clock_format_iso(ended, job->ended_at))},
-        {"statusHistory", job->status_history},
-        {"metadata", job->metadata},
-    };
-    const char *text = json_object_with(arena, "{}", members, sizeof members / sizeof *members);
-    return zip_add_bytes(zip, "job.json", text, strlen(text), contents->made_at);
-}
-
 static struct error fill_zip(const struct domain *domain, struct arena *arena, struct zip *zip,
                              const struct contents *contents)
 {
@@ -275,8 +241,8 @@ static struct error fill_zip(const struct domain *domain, struct arena *arena, s
     for (size_t i = 0; i < contents->count; i++)
         if (contents->files[i].epoch[0])
             TRY(add_weights(domain, zip, contents->files[i].name, &contents->files[i], contents->made_at));
-    if (contents->has_record)
-        TRY(add_record(arena, zip, contents));
+    if (contents->record)
+        TRY(zip_add_bytes(zip, "job.json", contents->record, strlen(contents->record), contents->made_at));
     buf_init(&card, card_bytes_max);
     struct error error = write_card(arena, contents, lora, &card);
     if (!error.code)

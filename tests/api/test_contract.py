@@ -72,6 +72,8 @@ ANSWERS = {
     "create_model": "ModelCreateResponse",
     "retrieve_model": "ModelRetrieveResponse",
     "update_model": "ModelUpdateResponse",
+    "copy_model": "ModelCopyResponse",
+    "update_model_tags": "ModelUpdateTagsResponse",
     "download_model": "ModelDownloadResponse",
     "trigger_training": "TrainTriggerResponse",
     "training_action": "TrainActionResponse",

@@ -1,0 +1,289 @@
+#include "domain/model_copy.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "domain/access.h"
+#include "domain/dataset.h"
+#include "domain/model_index.h"
+#include "domain/tag.h"
+#include "domain/training_record.h"
+
+/* Assets. */
+
+static struct error read_asset(struct db_tx *tx, struct arena *arena, const char *id, struct asset *asset, bool *found)
+{
+    struct db_rows *rows;
+    TRY(db_query(tx, &rows, "SELECT " ASSET_COLUMNS " FROM asset a WHERE a.id = ?1 AND a.deleted_at = 0",
+                 DB_BIND(db_t(id))));
+    TRY(db_next(rows, found));
+    if (*found)
+        asset_read(arena, rows, 0, asset);
+    for (bool row = *found; row;)
+        TRY(db_next(rows, &row));
+    return OK;
+}
+
+struct error asset_clone(struct db_tx *tx, struct asset_cloning *cloning, const char *id)
+{
+    char new_id[id_size];
+    struct arena *arena = cloning->map.arena;
+    struct asset asset;
+    bool found;
+    if (asset_map_find(&cloning->map, id))
+        return OK;
+    TRY(read_asset(tx, arena, id, &asset, &found));
+    if (!found) {
+        asset_map_put(&cloning->map, id, NULL);
+        return OK;
+    }
+    const bool generated = asset.model_id && !strcmp(asset.model_id, cloning->from_model_id);
+    asset.id = arena_strdup(arena, id_make(new_id, "asset_"));
+    if (strcmp(asset.project_id, cloning->project_id) != 0)
+        asset.parent_id = NULL;
+    asset.project_id = cloning->project_id;
+    asset.author_id = cloning->author_id ? cloning->author_id : asset.author_id;
+    asset.model_id = generated ? cloning->model_id : asset.model_id;
+    asset.dataset_model_id = cloning->model_id;
+    asset.created_at = asset.updated_at = cloning->now_ms;
+    asset_map_put(&cloning->map, id, asset.id);
+    TRY(asset_insert(tx, &asset));
+    return tag_index(tx, arena,
+                     &(struct tag_item){TAG_ASSET, asset.id, asset.project_id, asset.tags, asset.created_at});
+}
+
+static struct error clone_all(struct db_tx *tx, struct asset_cloning *cloning, const struct json *ids)
+{
+    JSON_EACH (id, ids) {
+        TRY(asset_clone(tx, cloning, id->text));
+    }
+    return OK;
+}
+
+static struct error clone_samples(struct db_tx *tx, struct asset_cloning *cloning, const char *epochs)
+{
+    const struct json *root;
+    if (!epochs)
+        return OK;
+    TRY(json_parse(cloning->map.arena, epochs, strlen(epochs), &root));
+    JSON_EACH (epoch, root) {
+        TRY(clone_all(tx, cloning, json_get(epoch, "assetIds")));
+    }
+    return OK;
+}
+
+/* The model. */
+
+struct copy_work {
+    struct arena *arena;
+    const struct caller *caller;
+    const char *id;
+    const struct model_copy_options *options;
+    struct model *copy;
+};
+
+/* A trained LoRA names itself in its concepts: the copy names itself then, and a new one nothing. */
+static struct error own_concepts(struct arena *arena, const struct model *source, const char *copy_id, bool as_trained,
+                                 const char **concepts)
+{
+    const struct json *root;
+    struct buf out;
+    size_t count = 0;
+    *concepts = NULL;
+    if (!source->concepts)
+        return OK;
+    TRY(json_parse(arena, source->concepts, strlen(source->concepts), &root));
+    buf_init(&out, 1 << 20);
+    struct json_writer writer = {.out = &out};
+    json_open(&writer, NULL, '[');
+    JSON_EACH (concept, root) {
+        const char *id = json_string(concept, "modelId", "");
+        const bool itself = !strcmp(id, source->id);
+        if (itself && !as_trained)
+            continue;
+        json_open(&writer, NULL, '{');
+        json_put_string(&writer, "modelId", itself ? copy_id : id);
+        json_put_number(&writer, "scale", json_number(concept, "scale", 0));
+        if (json_get(concept, "modelEpoch"))
+            json_put_string(&writer, "modelEpoch", json_string(concept, "modelEpoch", ""));
+        json_close(&writer, '}');
+        count++;
+    }
+    json_close(&writer, ']');
+    if (count && !buf_error(&out).code)
+        *concepts = arena_copy(arena, out.data, out.len);
+    buf_finish(&out);
+    return OK;
+}
+
+static struct error insert_copy(struct db_tx *tx, const struct model *source, const struct model *copy)
+{
+    return db_execute(tx, NULL,
+                      "INSERT INTO model (id, project_id, author_id, name, short_description, type, base_model_id, "
+                      "class_slug, status, source, parent_model_id, prompt_embedding, negative_prompt_embedding, "
+                      "capabilities, tags, concepts, parameters, created_at, updated_at) SELECT ?2, ?3, ?4, name, "
+                      "short_description, type, base_model_id, class_slug, ?5, source, id, prompt_embedding, "
+                      "negative_prompt_embedding, capabilities, tags, ?6, parameters, ?7, ?7 FROM model WHERE id = ?1",
+                      DB_BIND(db_t(source->id), db_t(copy->id), db_t(copy->project_id), db_t(copy->author_id),
+                              db_t(copy->status), db_t(copy->concepts), db_i(copy->created_at)));
+}
+
+static struct error copy_images(struct db_tx *tx, struct asset_cloning *cloning, const struct model *source,
+                                const struct model *copy)
+{
+    struct training_image *images;
+    size_t count;
+    TRY(dataset_list(tx, cloning->map.arena, source->id, &images, &count));
+    for (size_t i = 0; i < count; i++) {
+        TRY(asset_clone(tx, cloning, images[i].id));
+        const char *asset_id = asset_map_get(&cloning->map, images[i].id);
+        if (asset_id)
+            TRY(dataset_insert(tx, copy, asset_id, (int64_t)i, cloning->now_ms));
+    }
+    return dataset_changed(tx, cloning->map.arena, copy->id);
+}
+
+struct pair {
+    const char *source_id, *target_id, *instruction;
+    int64_t position;
+};
+
+static struct error list_pairs(struct db_tx *tx, struct arena *arena, const char *model_id, struct pair **pairs,
+                               size_t *count)
+{
+    struct db_rows *rows;
+    *pairs = arena_array(arena, training_images_max, sizeof **pairs);
+    TRY(db_query(tx, &rows,
+                 "SELECT source_id, target_id, instruction, position FROM training_pair WHERE model_id = ?1 "
+                 "ORDER BY position LIMIT ?2",
+                 DB_BIND(db_t(model_id), db_i(training_images_max))));
+    for (*count = 0;; (*count)++) {
+        bool row;
+        TRY(db_next(rows, &row));
+        if (!row)
+            return OK;
+        (*pairs)[*count] =
+            (struct pair){db_text(arena, rows, 0), db_text(arena, rows, 1), db_text(arena, rows, 2), db_int(rows, 3)};
+    }
+}
+
+static struct error copy_pairs(struct db_tx *tx, const struct asset_cloning *cloning, const struct model *source,
+                               const struct model *copy)
+{
+    struct pair *pairs;
+    size_t count;
+    TRY(list_pairs(tx, cloning->map.arena, source->id, &pairs, &count));
+    for (size_t i = 0; i < count; i++) {
+        const char *from = asset_map_get(&cloning->map, pairs[i].source_id);
+        const char *to = asset_map_get(&cloning->map, pairs[i].target_id);
+        if (from && to)
+            TRY(db_execute(tx, NULL,
+                           "INSERT INTO training_pair (model_id, project_id, position, source_id, target_id, "
+                           "instruction) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                           DB_BIND(db_t(copy->id), db_t(copy->project_id), db_i(pairs[i].position), db_t(from),
+                                   db_t(to), db_t(pairs[i].instruction))));
+    }
+    return OK;
+}
+
+/* What pictures stand for the model: thumbnail and examples. */
+static struct error copy_pictures(struct db_tx *tx, struct asset_cloning *cloning, const struct model *source,
+                                  const struct model *copy, bool with_examples)
+{
+    const struct json *examples = NULL;
+    const char *example_ids = "[]";
+    if (source->thumbnail_asset_id)
+        TRY(asset_clone(tx, cloning, source->thumbnail_asset_id));
+    if (with_examples) {
+        TRY(json_parse(cloning->map.arena, source->example_asset_ids, strlen(source->example_asset_ids), &examples));
+        TRY(clone_all(tx, cloning, examples));
+        example_ids = asset_map_ids(&cloning->map, source->example_asset_ids);
+    }
+    return db_execute(
+        tx, NULL, "UPDATE model SET thumbnail_asset_id = ?2, example_asset_ids = ?3 WHERE id = ?1",
+        DB_BIND(db_t(copy->id), db_t(asset_map_get(&cloning->map, source->thumbnail_asset_id)), db_t(example_ids)));
+}
+
+static struct error copy_training(struct db_tx *tx, struct asset_cloning *cloning, const struct model *source,
+                                  const struct model *copy)
+{
+    const char *record;
+    TRY(clone_samples(tx, cloning, source->epochs));
+    TRY(training_record_find(tx, cloning->map.arena, source->id, &record));
+    TRY(db_execute(tx, NULL,
+                   "INSERT INTO model_file (model_id, project_id, kind, name, epoch, blob_sha256, size, created_at) "
+                   "SELECT ?2, ?3, kind, name, epoch, blob_sha256, size, ?4 FROM model_file WHERE model_id = ?1",
+                   DB_BIND(db_t(source->id), db_t(copy->id), db_t(copy->project_id), db_i(cloning->now_ms))));
+    return db_execute(tx, NULL,
+                      "UPDATE model SET epoch = ?2, epochs = ?3, training_stats = ?4, training_record = ?5, "
+                      "weights_sha256 = (SELECT weights_sha256 FROM model s WHERE s.id = ?6) WHERE id = ?1",
+                      DB_BIND(db_t(copy->id), db_t(source->epoch),
+                              db_t(asset_map_epochs(&cloning->map, source->epochs)), db_t(source->training_stats),
+                              db_t(record ? asset_map_json(&cloning->map, record) : NULL), db_t(source->id)));
+}
+
+/* Who may not change the source may not have its weights either. */
+static struct error find_source(struct db_tx *tx, const struct copy_work *work, struct model *source)
+{
+    const bool as_trained = work->options->as_trained;
+    TRY(model_find_readable(tx, work->arena, work->caller, work->id, source));
+    if (!as_trained)
+        return OK;
+    TRY(model_find_owned(tx, work->arena, work->caller, work->id, source));
+    if (strcmp(source->status, "trained") != 0)
+        return error_field("copyAsTrained", "needs a trained model: the status of this one is %s", source->status);
+    return OK;
+}
+
+static struct error finish_copy(struct db_tx *tx, const struct asset_cloning *cloning, const struct model *source,
+                                const struct model *copy)
+{
+    TRY(db_execute(tx, NULL, "UPDATE model SET parameters = ?2 WHERE id = ?1",
+                   DB_BIND(db_t(copy->id), db_t(asset_map_json(&cloning->map, source->parameters)))));
+    TRY(db_execute(tx, NULL, "UPDATE model SET copy_count = copy_count + 1 WHERE id = ?1", DB_BIND(db_t(source->id))));
+    TRY(model_index_score(tx, source->id));
+    TRY(model_index_score(tx, copy->id));
+    TRY(model_index_labels(tx, cloning->map.arena, copy->id));
+    return tag_index(tx, cloning->map.arena,
+                     &(struct tag_item){TAG_MODEL, copy->id, copy->project_id, source->tags, copy->created_at});
+}
+
+static struct error copy_model(struct db_tx *tx, void *context)
+{
+    const struct copy_work *work = context;
+    const struct model_copy_options *options = work->options;
+    struct model source, *copy = work->copy;
+    TRY(find_source(tx, work, &source));
+    struct asset_cloning cloning = {
+        .map = {.arena = work->arena},
+        .project_id = copy->project_id,
+        .author_id = copy->author_id,
+        .from_model_id = source.id,
+        .model_id = copy->id,
+        .now_ms = copy->created_at,
+    };
+    TRY(own_concepts(work->arena, &source, copy->id, options->as_trained, &copy->concepts));
+    TRY(insert_copy(tx, &source, copy));
+    TRY(copy_images(tx, &cloning, &source, copy));
+    TRY(copy_pairs(tx, &cloning, &source, copy));
+    TRY(copy_pictures(tx, &cloning, &source, copy, options->examples));
+    if (options->as_trained)
+        TRY(copy_training(tx, &cloning, &source, copy));
+    return finish_copy(tx, &cloning, &source, copy);
+}
+
+struct error model_copy(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                        const struct model_copy_options *options, struct model *copy)
+{
+    char copy_id[id_size];
+    *copy = (struct model){
+        .id = arena_strdup(arena, id_make(copy_id, "model_")),
+        .project_id = caller->project_id,
+        .author_id = caller->key_id,
+        .status = options->as_trained ? "trained" : "new",
+        .created_at = clock_now_ms(),
+    };
+    TRY(db_write(domain->db, copy_model, &(struct copy_work){arena, caller, id, options, copy}));
+    return model_get(domain, arena, caller, copy->id, copy);
+}
