@@ -145,32 +145,6 @@ static struct error resolve_parameters(struct maker *maker)
     return training_parameters_resolve(&maker->arena, type, &data, asked, &maker->parameters);
 }
 
-static void put_prompt(struct json_writer *json, const char *text, int64_t seed)
-{
-    json_open(json, NULL, '{');
-    json_put_string(json, "text", text);
-    json_put_string(json, "negative", "");
-    json_put_int(json, "seed", seed);
-    json_put_int(json, "width", 0);
-    json_put_int(json, "height", 0);
-    json_put_int(json, "steps", 0);
-    json_put_int(json, "guidance", 0);
-    json_close(json, '}');
-}
-
-static void put_prompts(struct json_writer *json, const struct json *parameters, int64_t seed)
-{
-    const char *validation = json_string(parameters, "validationPrompt", "");
-    json_open(json, "prompts", '[');
-    JSON_EACH (prompt, json_get(parameters, "samplePrompts")) {
-        if (prompt->kind == JSON_STRING)
-            put_prompt(json, prompt->text, seed);
-    }
-    if (*validation)
-        put_prompt(json, validation, seed);
-    json_close(json, ']');
-}
-
 static void put_items(struct json_writer *json, struct maker *maker)
 {
     json_open(json, "items", '[');
@@ -199,7 +173,7 @@ static void put_job(struct json_writer *json, struct maker *maker, const struct 
     json_put_tree(json, "parameters", parameters);
     json_put_int(json, "seed", seed);
     put_items(json, maker);
-    put_prompts(json, parameters, seed);
+    training_prompts_put(json, parameters);
     json_close(json, '}');
 }
 

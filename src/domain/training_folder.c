@@ -8,12 +8,12 @@
 #include "blob/blob.h"
 #include "domain/dataset.h"
 #include "domain/training.h"
+#include "domain/training_parameters.h"
 #include "media/media.h"
 
 enum {
     folder_arena_bytes = 32 << 20,  /* texts of a thousand images */
     picture_arena_bytes = 80 << 20, /* one encoded picture */
-    prompts_max = 9,                /* samplePrompts and validationPrompt */
 };
 
 char *training_folder(struct arena *arena, const struct training_settings *settings, const char *job_id)
@@ -88,33 +88,6 @@ static struct error write_item(const struct domain *domain, const char *dir, siz
     return error;
 }
 
-static void put_prompt(struct json_writer *writer, const char *text, double seed)
-{
-    json_open(writer, NULL, '{');
-    json_put_string(writer, "text", text);
-    json_put_string(writer, "negative", "");
-    json_put_number(writer, "seed", seed);
-    json_put_int(writer, "width", 0);
-    json_put_int(writer, "height", 0);
-    json_put_int(writer, "steps", 0);
-    json_put_number(writer, "guidance", 0);
-    json_close(writer, '}');
-}
-
-static void put_prompts(struct json_writer *writer, const struct json *parameters)
-{
-    const double seed = json_number(parameters, "seed", 0);
-    const char *validation = json_string(parameters, "validationPrompt", "");
-    json_open(writer, "prompts", '[');
-    JSON_EACH (prompt, json_get(parameters, "samplePrompts")) {
-        if (prompt->kind == JSON_STRING && prompt->text[0])
-            put_prompt(writer, prompt->text, seed);
-    }
-    if (validation[0])
-        put_prompt(writer, validation, seed);
-    json_close(writer, ']');
-}
-
 static void put_items(struct json_writer *writer, struct arena *arena, const struct item *items, size_t count)
 {
     json_open(writer, "items", '[');
@@ -164,7 +137,7 @@ static struct error write_job_file(const struct domain *domain, const struct tra
     json_put_tree(&writer, "parameters", parameters);
     json_put_number(&writer, "seed", json_number(parameters, "seed", 0));
     put_items(&writer, arena, items, count);
-    put_prompts(&writer, parameters);
+    training_prompts_put(&writer, parameters);
     json_close(&writer, '}');
     struct error error = buf_error(&text);
     if (!error.code)

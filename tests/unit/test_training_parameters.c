@@ -18,7 +18,7 @@ static const struct json *parse(const char *text)
 
 static struct error resolve(const char *type, int images, int pairs, const char *asked, const struct json **resolved)
 {
-    const struct training_data data = {images, pairs, 0};
+    const struct training_data data = {.images = images, .pairs = pairs};
     const char *text;
     TRY(training_parameters_resolve(&arena, training_type_find(type), &data, asked ? parse(asked) : NULL, &text));
     *resolved = parse(text);
@@ -142,6 +142,13 @@ static void bounds_are_the_familys_and_name_the_field(void **state)
         {"flux.2-dev-lora", "{\"samplePrompts\":[\"a\",\"b\",\"c\",\"d\",\"e\"]}", "parameters.samplePrompts"},
         {"flux.1-lora", "{\"samplePrompts\":[\"a\"],\"sampleSourceImages\":[]}", "parameters.sampleSourceImages"},
         {"sd-1_5-lora", "{\"rank\":\"4\"}", "parameters.rank"},
+        {"sd-1_5-lora", "{\"validationFrequency\":601}", "parameters.validationFrequency"},
+        {"flux.1-lora", "{\"sampleSourceImages\":[\"asset_x\"]}", "parameters.sampleSourceImages"},
+        {"flux.1-lora", "{\"rank\":2.5}", "parameters.rank"},
+        {"flux.1-lora", "{\"optimizeFor\":\"all\"}", "parameters.optimizeFor"},
+        {"sd-xl-lora", "{\"lrScheduler\":\"cosin\"}", "parameters.lrScheduler"},
+        {"elevenlabs-voice", "{\"language\":\"english\"}", "parameters.language"},
+        {"elevenlabs-voice", "{\"cloneType\":\"slow\"}", "parameters.cloneType"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct json *resolved;
@@ -150,6 +157,54 @@ static void bounds_are_the_familys_and_name_the_field(void **state)
         assert_non_null(error.field);
         assert_string_equal(error.field, cases[i].field);
     }
+}
+
+static void what_a_family_does_not_have_is_left_out(void **state)
+{
+    (void)state;
+    const struct json *resolved;
+    assert_ok(
+        resolve("flux.2-dev-lora", 8, 0,
+                "{\"lrScheduler\":\"cosine\",\"maxTrainSteps\":7,\"sampleSourceImages\":[\"a\"],\"language\":\"en\"}",
+                &resolved));
+    assert_null(json_get(resolved, "lrScheduler"));
+    assert_null(json_get(resolved, "maxTrainSteps"));
+    assert_null(json_get(resolved, "sampleSourceImages"));
+    assert_null(json_get(resolved, "language"));
+    assert_ok(resolve("elevenlabs-voice", 8, 0, "{\"rank\":999,\"language\":\"en\"}", &resolved));
+    assert_null(json_get(resolved, "rank"));
+    assert_null(json_get(resolved, "seed"));
+    assert_string_equal(json_string(resolved, "language", ""), "en");
+}
+
+static void a_class_says_what_the_images_show(void **state)
+{
+    (void)state;
+    const struct training_data data = {.images = 8, .has_class = true};
+    const char *text;
+    assert_ok(training_parameters_resolve(&arena, training_type_find("sd-1_5-lora"), &data, NULL, &text));
+    assert_string_equal(json_string(parse(text), "conceptPrompt", "?"), "");
+    assert_ok(training_parameters_resolve(&arena, training_type_find("sd-xl-lora"), &data, NULL, &text));
+    assert_string_equal(json_string(parse(text), "conceptPrompt", "?"), "daiton");
+}
+
+static void empty_prompts_are_not_rendered(void **state)
+{
+    (void)state;
+    struct buf text;
+    buf_init(&text, 4096);
+    struct json_writer writer = {.out = &text};
+    json_open(&writer, NULL, '{');
+    training_prompts_put(&writer, parse("{\"seed\":9007199254740991,\"samplePrompts\":[\"a disc\",\"\",\"b\"],"
+                                        "\"validationPrompt\":\"c\"}"));
+    json_close(&writer, '}');
+    const struct json *prompts = json_get(parse(text.data), "prompts");
+    buf_finish(&text);
+    assert_int_equal(prompts->count, 3);
+    assert_string_equal(json_string(json_item(prompts, 0), "text", ""), "a disc");
+    assert_string_equal(json_string(json_item(prompts, 1), "text", ""), "b");
+    assert_string_equal(json_string(json_item(prompts, 2), "text", ""), "c");
+    assert_true(json_int(json_item(prompts, 2), "seed", 0) == 9007199254740991);
 }
 
 static void missing_data_is_refused(void **state)
@@ -185,6 +240,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_asked_is_kept_and_secrets_are_not, begin, end),
         cmocka_unit_test_setup_teardown(epochs_take_the_place_of_steps, begin, end),
         cmocka_unit_test_setup_teardown(bounds_are_the_familys_and_name_the_field, begin, end),
+        cmocka_unit_test_setup_teardown(what_a_family_does_not_have_is_left_out, begin, end),
+        cmocka_unit_test_setup_teardown(a_class_says_what_the_images_show, begin, end),
+        cmocka_unit_test_setup_teardown(empty_prompts_are_not_rendered, begin, end),
         cmocka_unit_test_setup_teardown(missing_data_is_refused, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
