@@ -5,10 +5,12 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "domain/access.h"
+#include "domain/composition.h"
 #include "domain/dataset.h"
 #include "domain/model_index.h"
 #include "domain/page.h"
 #include "domain/tag.h"
+#include "domain/training_parameters.h"
 
 #define MODEL_COLUMNS                                                                                                  \
     "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
@@ -81,7 +83,8 @@ struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, s
     TRY(db_next(rows, &row));
     if (!row)
         return error_make(ERR_NOT_FOUND, "Model %.64s not found", id);
-    return read_model(arena, rows, model);
+    TRY(read_model(arena, rows, model));
+    return db_next(rows, &row); /* ends the rows, so that the statement serves the next look-up */
 }
 
 static struct error find_for(enum access_action action, struct db_tx *tx, struct arena *arena,
@@ -131,28 +134,16 @@ struct error model_get(const struct domain *domain, struct arena *arena, const s
 
 /* Creation. */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), end_length = strlen(end);
-    return length >= end_length && !strcmp(text + length - end_length, end);
-}
-
 /* As live rows carry them. */
 static const char *capabilities_of(const char *type)
 {
-    if (!strcmp(type, "flux.1-kontext-lora") || strstr(type, "edit-lora"))
-        return "[\"img2img\"]";
-    if (!strcmp(type, "elevenlabs-voice"))
-        return "[\"txt2audio\"]";
-    if (ends_with(type, "-lora") || ends_with(type, "-composition") || !strncmp(type, "sd-", 3))
-        return "[\"txt2img\",\"img2img\",\"img2img_texture\",\"txt2img_texture\",\"controlnet\",\"controlnet_texture\","
-               "\"controlnet_img2img\",\"controlnet_inpaint\",\"inpaint\",\"outpaint\",\"txt2img_ip_adapter\","
-               "\"img2img_ip_adapter\",\"controlnet_ip_adapter\"]";
-    return "[\"txt2img\"]";
+    const struct training_type *known = training_type_find(type);
+    return known ? known->capabilities : "[]";
 }
 
 struct insert_work {
     struct arena *arena;
+    const struct caller *caller;
     const struct model *model;
 };
 
@@ -160,6 +151,8 @@ static struct error insert_model(struct db_tx *tx, void *context)
 {
     const struct insert_work *work = context;
     const struct model *model = work->model;
+    if (model->concepts)
+        TRY(composition_check(tx, work->arena, work->caller, NULL, training_type_find(model->type), model->concepts));
     const int64_t score = model_score(&(struct model_worth){.created_at = model->created_at});
     TRY(db_execute(tx, NULL,
                    "INSERT INTO model (id, project_id, author_id, name, short_description, type, status, "
@@ -179,7 +172,7 @@ struct error model_create(const struct domain *domain, struct arena *arena, cons
     char id[id_size];
     int64_t now_ms = clock_now_ms();
     const char *type = values->type ? values->type : "flux.1-lora";
-    if (ends_with(type, "-composition") && !values->concepts)
+    if (training_type_find(type)->family == FAMILY_COMPOSITION && !values->concepts)
         return error_field("concepts", "is required for models of type %s", type);
     *model = (struct model){
         .id = arena_strdup(arena, id_make(id, "model_")),
@@ -203,7 +196,7 @@ struct error model_create(const struct domain *domain, struct arena *arena, cons
         .created_at = now_ms,
         .updated_at = now_ms,
     };
-    return db_write(domain->db, insert_model, &(struct insert_work){arena, model});
+    return db_write(domain->db, insert_model, &(struct insert_work){arena, caller, model});
 }
 
 /* Pages. */
@@ -283,7 +276,7 @@ struct update_work {
     struct model *model;
 };
 
-static bool has_epoch(struct arena *arena, const struct model *model, const char *epoch)
+bool model_has_epoch(struct arena *arena, const struct model *model, const char *epoch)
 {
     const struct json *epochs;
     if (!model->epochs || json_parse(arena, model->epochs, strlen(model->epochs), &epochs).code)
@@ -295,6 +288,26 @@ static bool has_epoch(struct arena *arena, const struct model *model, const char
     return false;
 }
 
+/* Concepts and parameters follow rules of the type that the model will have. */
+static struct error check_by_type(struct db_tx *tx, const struct update_work *work)
+{
+    const struct model_change *change = work->change;
+    const struct model *model = work->model;
+    const struct training_type *type = training_type_find(change->set & MODEL_SET_TYPE ? change->type : model->type);
+    const char *concepts = change->set & MODEL_SET_CONCEPTS ? change->concepts : model->concepts;
+    const struct json *parameters;
+    if (!type)
+        return OK;
+    if (change->set & MODEL_SET_CONCEPTS && !concepts && type->family == FAMILY_COMPOSITION)
+        return error_field("concepts", "must have at least 1 item");
+    if (change->set & (MODEL_SET_CONCEPTS | MODEL_SET_TYPE) && concepts)
+        TRY(composition_check(tx, work->arena, work->caller, model->id, type, concepts));
+    if (!(change->set & MODEL_SET_PARAMETERS) || !change->parameters)
+        return OK;
+    TRY(json_parse(work->arena, change->parameters, strlen(change->parameters), &parameters));
+    return training_parameters_check(type, parameters);
+}
+
 static struct error check_change(struct db_tx *tx, const struct update_work *work)
 {
     const struct model_change *change = work->change;
@@ -303,10 +316,11 @@ static struct error check_change(struct db_tx *tx, const struct update_work *wor
     if (change->set & MODEL_SET_TYPE && strcmp(change->type, model->type) && strcmp(model->status, "new"))
         return error_field("type", "can only be changed while the model's status is new");
     if (change->set & MODEL_SET_EPOCH && change->epoch &&
-        (strcmp(model->status, "trained") || !has_epoch(work->arena, model, change->epoch)))
+        (strcmp(model->status, "trained") || !model_has_epoch(work->arena, model, change->epoch)))
         return error_field("epoch", "must be one of the epochs of a trained model");
     if (change->set & MODEL_SET_PARAMETERS && model_is_training(model))
         return error_make(ERR_INVALID, "Model is already training");
+    TRY(check_by_type(tx, work));
     if (change->set & MODEL_SET_THUMBNAIL && change->thumbnail_asset_id)
         return asset_find_owned(tx, work->arena, work->caller, change->thumbnail_asset_id, &thumbnail);
     return OK;

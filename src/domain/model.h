@@ -58,6 +58,7 @@ struct error model_find_idle(struct db_tx *tx, struct arena *arena, const struct
 struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, struct model *model)
     __attribute__((warn_unused_result));
 bool model_is_training(const struct model *model);
+bool model_has_epoch(struct arena *arena, const struct model *model, const char *epoch);
 
 struct model_filter {
     const char *status;                    /* NULL for all; "deleted" for the deleted ones */
@@ -88,7 +89,8 @@ enum model_set {
     MODEL_SET_PRIVACY = 1 << 10,
 };
 /* set says which members count; NULL among those empties the column. ERR_INVALID: a type once the model is no longer
- * new; an epoch it does not have; a thumbnail that is no asset of the project; parameters while it trains. */
+ * new; an epoch it does not have; concepts that composition_check refuses; parameters out of the family's bounds, or
+ * while it trains. ERR_NOT_FOUND: a thumbnail that is no asset of the project. */
 struct model_change {
     unsigned set; /* enum model_set */
     const char *name, *short_description, *type, *class_slug, *concepts, *epoch;

@@ -4,15 +4,16 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "domain/composition.h"
 #include "domain/dataset.h"
-#include "domain/training_parameters.h"
+#include "domain/training_run.h"
 
 /* Everything that must hold before a training starts, found out in one snapshot. */
 struct plan {
     const struct training_type *type;
     struct training_data data;
     const char *parameters; /* resolved, JSON */
-    const char *base;       /* directory */
+    const char *base;       /* directory; NULL for a composition */
 };
 
 static struct error count_rows(struct db_tx *tx, const char *sql, const char *model_id, int64_t *count)
@@ -33,6 +34,7 @@ static struct error count_data(struct db_tx *tx, struct arena *arena, const stru
     if (model->concepts)
         TRY(json_parse(arena, model->concepts, strlen(model->concepts), &concepts));
     data->concepts = concepts ? (int64_t)concepts->count : 0;
+    data->has_class = model->class_slug != NULL;
     return count_rows(tx, "SELECT COUNT(*) FROM training_pair WHERE model_id = ?1", model->id, &data->pairs);
 }
 
@@ -55,6 +57,24 @@ static const struct json *merge(struct arena *arena, const char *stored, const s
     return json_parse(arena, merged, strlen(merged), &root).code ? asked : root;
 }
 
+static struct error check_sources(struct db_tx *tx, struct arena *arena, const struct caller *caller,
+                                  const char *parameters)
+{
+    const struct json *root;
+    size_t index = 0;
+    TRY(json_parse(arena, parameters, strlen(parameters), &root));
+    JSON_EACH (id, json_get(root, "sampleSourceImages")) {
+        struct asset asset;
+        const struct error error = asset_find_readable(tx, arena, caller, id->text, &asset);
+        if (error.code == ERR_NOT_FOUND)
+            return error_field(arena_printf(arena, "parameters.sampleSourceImages[%zu]", index),
+                               "must be the id of an asset");
+        TRY(error);
+        index++;
+    }
+    return OK;
+}
+
 static struct error find_base(const struct training_settings *settings, const struct training_type *type,
                               const char **base)
 {
@@ -73,17 +93,22 @@ static struct error find_base(const struct training_settings *settings, const st
 /* A model that has never been trained may carry parameters for its first training; one that has carries the last
  * training's, which are not asked for again. */
 static struct error make_plan(struct db_tx *tx, const struct training_settings *settings, struct arena *arena,
-                              const struct model *model, const struct json *asked, int64_t images_count,
-                              struct plan *plan)
+                              const struct caller *caller, const struct model *model, const struct json *asked,
+                              int64_t images_count, struct plan *plan)
 {
-    plan->type = training_type_find(model->type);
+    *plan = (struct plan){.type = training_type_find(model->type)};
     if (!plan->type)
         return error_make(ERR_INVALID, "Models of type %.64s cannot be trained", model->type);
     TRY(count_data(tx, arena, model, &plan->data));
-    if (images_count >= 0)
+    if (images_count >= 0) {
         plan->data.images = images_count;
+        plan->data.pairs = images_count / 2;
+    }
     const char *stored = strcmp(model->status, "new") == 0 ? model->parameters : "{}";
     TRY(training_parameters_resolve(arena, plan->type, &plan->data, merge(arena, stored, asked), &plan->parameters));
+    TRY(check_sources(tx, arena, caller, plan->parameters));
+    if (plan->type->family == FAMILY_COMPOSITION)
+        return composition_check(tx, arena, caller, model->id, plan->type, model->concepts);
     return find_base(settings, plan->type, &plan->base);
 }
 
@@ -97,7 +122,7 @@ struct error training_quote(const struct domain *domain, const struct training_s
     *quote = (struct training_quote){0};
     TRY(db_read_begin(domain->db, &tx));
     TRY(model_find_idle(tx, arena, caller, model_id, &model));
-    return make_plan(tx, settings, arena, &model, parameters, images_count, &plan);
+    return make_plan(tx, settings, arena, caller, &model, parameters, images_count, &plan);
 }
 
 struct launch {
@@ -112,28 +137,18 @@ struct launch {
     struct model *model;
 };
 
-static const char *quote_json(struct arena *arena, const char *text)
-{
-    struct buf out;
-    buf_init(&out, 1 << 20);
-    json_put_string(&(struct json_writer){.out = &out}, NULL, text);
-    const char *quoted = arena_copy(arena, out.data ? out.data : "", out.len);
-    buf_finish(&out);
-    return quoted;
-}
-
 static void fill_job(const struct launch *launch, const struct plan *plan)
 {
     struct arena *arena = launch->arena;
     const struct model *model = launch->model;
     const struct json_change input[] = {
-        {"modelId", quote_json(arena, model->id)},
-        {"type", quote_json(arena, model->type)},
+        {"modelId", json_quoted(arena, model->id)},
+        {"type", json_quoted(arena, model->type)},
         {"trainingImagesNumber", arena_printf(arena, "%lld", (long long)plan->data.images)},
         {"parameters", plan->parameters},
     };
     const char *shown = json_object_with(arena, "{}", input, sizeof input / sizeof *input);
-    const struct json_change base = {"base", quote_json(arena, plan->base)};
+    const struct json_change base = {"base", plan->base ? json_quoted(arena, plan->base) : NULL};
     *launch->job = (struct job){
         .id = launch->job_id,
         .project_id = model->project_id,
@@ -163,8 +178,10 @@ static const char *make_description(const struct launch *launch, const struct pl
 {
     if (launch->model->short_description[0])
         return launch->model->short_description;
-    return arena_printf(launch->arena, "Trained on %lld image%s", (long long)plan->data.images,
-                        plan->data.images == 1 ? "" : "s");
+    const bool composed = plan->type->family == FAMILY_COMPOSITION;
+    const long long count = composed ? plan->data.concepts : plan->data.images;
+    return arena_printf(launch->arena, "%s %lld %s%s", composed ? "Composed of" : "Trained on", count,
+                        composed ? "model" : "image", count == 1 ? "" : "s");
 }
 
 static struct error check_queue(struct db_tx *tx, int64_t *waiting)
@@ -175,6 +192,16 @@ static struct error check_queue(struct db_tx *tx, int64_t *waiting)
     return OK;
 }
 
+static struct error queue(struct db_tx *tx, const struct launch *launch, int64_t place)
+{
+    const char *progress = arena_printf(
+        launch->arena, "{\"stage\":\"queued-for-train\",\"progress\":0,\"position\":%lld,\"updatedAt\":%lld}",
+        (long long)place, (long long)launch->now_ms);
+    return db_execute(
+        tx, NULL, "UPDATE model SET status = 'training', training_progress = ?2, training_stats = NULL WHERE id = ?1",
+        DB_BIND(db_t(launch->model_id), db_t(progress)));
+}
+
 static struct error launch_work(struct db_tx *tx, void *context)
 {
     const struct launch *launch = context;
@@ -182,20 +209,18 @@ static struct error launch_work(struct db_tx *tx, void *context)
     struct plan plan = {0};
     int64_t waiting;
     TRY(model_find_idle(tx, arena, launch->caller, launch->model_id, launch->model));
-    TRY(make_plan(tx, launch->settings, arena, launch->model, launch->asked, -1, &plan));
+    TRY(make_plan(tx, launch->settings, arena, launch->caller, launch->model, launch->asked, -1, &plan));
     TRY(check_queue(tx, &waiting));
     fill_job(launch, &plan);
     TRY(job_insert(tx, arena, launch->job));
-    const char *progress =
-        arena_printf(arena, "{\"stage\":\"queued-for-train\",\"progress\":0,\"position\":%lld,\"updatedAt\":%lld}",
-                     (long long)waiting + 1, (long long)launch->now_ms);
+    TRY(job_find(tx, arena, launch->job_id, launch->job));
     TRY(db_execute(tx, NULL,
-                   "UPDATE model SET status = 'training', name = ?2, short_description = ?3, parameters = ?4, "
-                   "training_progress = ?5, training_stats = NULL, updated_at = ?6 WHERE id = ?1",
+                   "UPDATE model SET name = ?2, short_description = ?3, parameters = ?4, updated_at = ?5 WHERE id = ?1",
                    DB_BIND(db_t(launch->model_id), db_t(make_name(launch, &plan)),
-                           db_t(make_description(launch, &plan)), db_t(plan.parameters), db_t(progress),
-                           db_i(launch->now_ms))));
-    return job_find(tx, arena, launch->job_id, launch->job);
+                           db_t(make_description(launch, &plan)), db_t(plan.parameters), db_i(launch->now_ms))));
+    if (plan.type->family == FAMILY_COMPOSITION)
+        return run_compose(tx, arena, launch->job, plan.type, launch->now_ms);
+    return queue(tx, launch, waiting + 1);
 }
 
 struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,

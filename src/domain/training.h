@@ -17,11 +17,13 @@ struct training_quote {
     double cost, discount; /* creative units: nothing on one's own machine */
 };
 
-/* Checks everything that training_launch would; changes nothing. images_count replaces the real count unless < 0. */
+/* Checks everything that training_launch would but the team's limits; changes nothing. images_count replaces the real
+ * count unless < 0, and half of it the count of pairs. */
 struct error training_quote(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
                             const struct caller *caller, const char *model_id, const struct json *parameters,
                             int64_t images_count, struct training_quote *quote) __attribute__((warn_unused_result));
-/* Queues it: the job's row and the model's state in one write. parameters is a JSON object or NULL. */
+/* Queues it: the job's row and the model's state in one write. parameters is a JSON object or NULL. A composition has
+ * nothing to train: its job is a success at once. */
 struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
                              const struct caller *caller, const char *model_id, const struct json *parameters,
                              struct job *job, struct model *model) __attribute__((warn_unused_result));

@@ -312,6 +312,18 @@ static struct error succeed_work(struct db_tx *tx, void *context)
     return end_model(tx, work, &job, "trained");
 }
 
+struct error run_compose(struct db_tx *tx, struct arena *arena, struct job *job, const struct training_type *type,
+                         int64_t now_ms)
+{
+    const struct work work = {.arena = arena, .job_id = job->id, .now_ms = now_ms, .type = type};
+    job->progress = 1;
+    job->started_at = now_ms;
+    TRY(job_update(tx, arena, job, "success", now_ms));
+    TRY(db_execute(tx, NULL, "UPDATE model SET capabilities = ?2, training_stats = ?3 WHERE id = ?1",
+                   DB_BIND(db_t(job->model_id), db_t(type->capabilities), db_t(training_stats(&work, job)))));
+    return end_model(tx, &work, job, "trained");
+}
+
 static struct error read_output(struct arena *arena, const char *dir, const char **output)
 {
     char *text;

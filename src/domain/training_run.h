@@ -2,6 +2,7 @@
 #pragma once
 
 #include "domain/training.h"
+#include "domain/training_parameters.h"
 
 enum {
     run_files_max = 32,       /* pictures and checkpoints taken in with one write */
@@ -48,6 +49,10 @@ struct error run_begin(const struct domain *domain, struct arena *arena, const c
     __attribute__((warn_unused_result));
 struct error run_count_attempt(const struct domain *domain, struct arena *arena, const char *job_id)
     __attribute__((warn_unused_result));
+
+/* A composition has nothing to run: its job, just inserted, is a success in the same write. */
+struct error run_compose(struct db_tx *tx, struct arena *arena, struct job *job, const struct training_type *type,
+                         int64_t now_ms) __attribute__((warn_unused_result));
 
 /* The three ends. Each is one write of job and model. */
 struct error run_succeed(const struct domain *domain, struct arena *arena, const char *dir, const struct job *job)

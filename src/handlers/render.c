@@ -44,20 +44,11 @@ static void render_images(struct call *call, const struct model *model, struct a
         render_training_image(call, &model->images[i], &out->training_images[i]);
 }
 
-/* A LoRA stands for itself in `concepts` once it is trained. */
 static struct error render_concepts(struct call *call, const struct model *model, struct api_model *out)
 {
-    static const double own_scale = 0.8; /* what live rows carry */
     const struct json *concepts;
-    size_t length = strlen(model->type);
-    bool is_lora = length > 5 && !strcmp(model->type + length - 5, "-lora") && !strstr(model->type, "kontext");
-    if (!model->concepts && (!is_lora || strcmp(model->status, "trained")))
+    if (!model->concepts)
         return OK;
-    if (!model->concepts) {
-        out->concepts = ARENA_NEW(call->arena, struct api_model_concept);
-        out->concepts[out->concepts_count++] = (struct api_model_concept){model->id, own_scale, NULL};
-        return OK;
-    }
     TRY(json_parse(call->arena, model->concepts, strlen(model->concepts), &concepts));
     out->concepts = arena_array(call->arena, concepts->count + 1, sizeof *out->concepts);
     JSON_EACH (item, concepts) {
@@ -65,6 +56,36 @@ static struct error render_concepts(struct call *call, const struct model *model
             json_string(item, "modelId", ""), json_number(item, "scale", 0), json_string(item, "modelEpoch", NULL)};
     }
     return OK;
+}
+
+/* There is no catalogue of classes: the slug is what the caller said, and nothing is made up around it. */
+static struct api_model_class *render_class(struct call *call, const struct model *model)
+{
+    static const char *none[1];
+    if (!model->class_slug)
+        return NULL;
+    struct api_model_class *class = ARENA_NEW(call->arena, struct api_model_class);
+    *class = (struct api_model_class){
+        .category = "",
+        .concept_prompt = "",
+        .model_id = "",
+        .name = model->class_slug,
+        .prompt = "",
+        .slug = model->class_slug,
+        .status = "unpublished",
+        .thumbnails = none,
+    };
+    return class;
+}
+
+/* The hosted models that a trained Flux.1 LoRA is known to run on. */
+static void render_compliance(const struct model *model, struct api_model *out)
+{
+    static const char *flux[] = {"flux.1-dev", "flux.1-schnell"};
+    if (strcmp(model->type, "flux.1-lora") != 0 || strcmp(model->status, "trained") != 0)
+        return;
+    out->compliant_model_ids = flux;
+    out->compliant_model_ids_count = sizeof flux / sizeof *flux;
 }
 
 /* Kept as [{"epoch":"000001","assetIds":["asset_..."]}]. */
@@ -137,6 +158,7 @@ struct error render_model(struct call *call, const struct model *model, struct a
         .author_id = model->author_id,
         .user_id = model->author_id,
         .owner_id = model->project_id,
+        .class_ = render_class(call, model),
         .epoch = model->epoch,
         .name = unless_empty(model->name),
         .short_description = unless_empty(model->short_description),
@@ -146,6 +168,7 @@ struct error render_model(struct call *call, const struct model *model, struct a
         .thumbnail = asset_link(call, model->thumbnail_asset_id),
     };
     render_images(call, model, out);
+    render_compliance(model, out);
     TRY(render_lists(call, model, out));
     return render_objects(call, model, out);
 }
