@@ -10,11 +10,15 @@
 /* About 10 us: the gap between two kernels of a training step is shorter, and a longer wait is worth a sleep. */
 #define SPIN_ROUNDS 2000
 
+/* A worker's share of a round is a run of chunks, so that the same rows stay in the same core's cache from kernel to
+ * kernel. Who is done with his own takes from the others': a thread that another process keeps from running holds up
+ * at most the chunk it has begun. Which thread does a chunk changes no result. */
 struct worker {
     struct pool *pool;
     pthread_t thread;
     unsigned index;
     float *scratch;
+    atomic_ullong share; /* round << 32 | chunks of the share that nobody has begun */
 };
 
 struct pool {
@@ -25,12 +29,12 @@ struct pool {
     void (*task)(void *context, size_t chunk, float *scratch);
     void *context;
     size_t chunks;
-    atomic_uint round;   /* changes when there is work, or the end */
-    atomic_uint running; /* workers that have not finished this round */
-    bool ending;
+    atomic_uint round;  /* changes when there is work, or the end */
+    atomic_size_t done; /* chunks of this round */
+    atomic_bool ending;
 
     pthread_mutex_t lock; /* only for sleeping */
-    pthread_cond_t work, done;
+    pthread_cond_t work, all_done;
 };
 
 static void pause_briefly(void)
@@ -40,41 +44,68 @@ static void pause_briefly(void)
 #endif
 }
 
-static void run_share(struct pool *pool, const struct worker *worker)
+static size_t share_end(const struct pool *pool, unsigned index)
 {
-    size_t first = pool->chunks * worker->index / pool->threads;
-    size_t end = pool->chunks * (worker->index + 1) / pool->threads;
-    for (size_t chunk = first; chunk < end; chunk++)
-        pool->task(pool->context, chunk, worker->scratch);
+    return pool->chunks * (index + 1) / pool->threads;
 }
 
-static void wait_for_round(struct pool *pool, unsigned seen)
+/* False when nothing is left, or the round is over. The round cannot end while a chunk taken is not done. */
+static bool take_chunk(struct pool *pool, unsigned owner, unsigned round, size_t *chunk)
 {
+    atomic_ullong *share = &pool->workers[owner].share;
+    unsigned long long seen = atomic_load_explicit(share, memory_order_acquire);
+    while (seen >> 32 == round && (uint32_t)seen > 0) {
+        if (!atomic_compare_exchange_weak_explicit(share, &seen, seen - 1, memory_order_acquire, memory_order_acquire))
+            continue;
+        *chunk = share_end(pool, owner) - (uint32_t)seen;
+        return true;
+    }
+    return false;
+}
+
+static void run_chunks(struct pool *pool, const struct worker *worker, unsigned round)
+{
+    size_t done = 0, chunks = 0, chunk;
+    for (unsigned i = 0; i < pool->threads; i++) {
+        while (take_chunk(pool, (worker->index + i) % pool->threads, round, &chunk)) {
+            pool->task(pool->context, chunk, worker->scratch);
+            chunks = pool->chunks;
+            done++;
+        }
+    }
+    if (done && atomic_fetch_add_explicit(&pool->done, done, memory_order_acq_rel) + done == chunks) {
+        pthread_mutex_lock(&pool->lock);
+        pthread_cond_signal(&pool->all_done);
+        pthread_mutex_unlock(&pool->lock);
+    }
+}
+
+/* The round after the one seen last, or a later one. */
+static unsigned wait_for_round(struct pool *pool, unsigned seen)
+{
+    unsigned round = seen;
     for (int i = 0; i < SPIN_ROUNDS; i++) {
-        if (atomic_load_explicit(&pool->round, memory_order_acquire) != seen)
-            return;
+        round = atomic_load_explicit(&pool->round, memory_order_acquire);
+        if (round != seen)
+            return round;
         pause_briefly();
     }
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->round, memory_order_acquire) == seen)
+    while ((round = atomic_load_explicit(&pool->round, memory_order_acquire)) == seen)
         pthread_cond_wait(&pool->work, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+    return round;
 }
 
 static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
-    for (unsigned seen = 0;; seen++) {
-        wait_for_round(pool, seen);
-        if (pool->ending)
+    for (unsigned round = 0;;) {
+        round = wait_for_round(pool, round);
+        if (atomic_load_explicit(&pool->ending, memory_order_acquire))
             return NULL;
-        run_share(pool, worker);
-        if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1) {
-            pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->lock);
-        }
+        run_chunks(pool, worker, round);
     }
 }
 
@@ -86,16 +117,18 @@ static void begin_round(struct pool *pool)
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void wait_for_workers(struct pool *pool)
+/* The one who does the last chunk signals after it has counted it and under the lock: once that is seen here, it may
+ * still hold the lock, and nothing else of the pool. */
+static void wait_for_chunks(struct pool *pool)
 {
     for (int i = 0; i < SPIN_ROUNDS; i++) {
-        if (atomic_load_explicit(&pool->running, memory_order_acquire) == 0)
+        if (atomic_load_explicit(&pool->done, memory_order_acquire) == pool->chunks)
             return;
         pause_briefly();
     }
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->running, memory_order_acquire) != 0)
-        pthread_cond_wait(&pool->done, &pool->lock);
+    while (atomic_load_explicit(&pool->done, memory_order_acquire) != pool->chunks)
+        pthread_cond_wait(&pool->all_done, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -110,10 +143,15 @@ void pool_run(struct pool *pool, size_t chunks, void (*task)(void *context, size
     pool->task = task;
     pool->context = context;
     pool->chunks = chunks;
-    atomic_store_explicit(&pool->running, pool->threads - 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    unsigned round = atomic_load_explicit(&pool->round, memory_order_relaxed) + 1;
+    for (unsigned i = 0; i < pool->threads; i++) {
+        unsigned long long share = share_end(pool, i) - chunks * i / pool->threads;
+        atomic_store_explicit(&pool->workers[i].share, (unsigned long long)round << 32 | share, memory_order_release);
+    }
     begin_round(pool);
-    run_share(pool, &pool->workers[0]);
-    wait_for_workers(pool);
+    run_chunks(pool, &pool->workers[0], round);
+    wait_for_chunks(pool);
 }
 
 static unsigned cores(void)
@@ -152,7 +190,7 @@ struct error pool_create(unsigned threads, struct pool **out)
         return error_make(ERR_INTERNAL, "not enough memory for the compute threads");
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
-    pthread_cond_init(&pool->done, NULL);
+    pthread_cond_init(&pool->all_done, NULL);
     pool->kernels = kernels_best();
     pool->workers = calloc(threads, sizeof *pool->workers);
     struct error error = pool->workers ? OK : error_make(ERR_INTERNAL, "not enough memory for the compute threads");
@@ -171,7 +209,7 @@ void pool_destroy(struct pool *pool)
     if (!pool)
         return;
     if (pool->threads > 1) {
-        pool->ending = true;
+        atomic_store_explicit(&pool->ending, true, memory_order_release);
         begin_round(pool);
     }
     for (unsigned i = 0; pool->workers && i < pool->threads; i++) {
@@ -180,7 +218,7 @@ void pool_destroy(struct pool *pool)
         free(pool->workers[i].scratch);
     }
     free(pool->workers);
-    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->all_done);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
