@@ -13,6 +13,7 @@ static const struct command {
     {"keys", "create, list and revoke API keys", command_keys},
     {"teams", "list teams and set what they allow", command_teams},
     {"train", "run one training, or make a job folder of local images", command_train},
+    {"pretrain", "train a small base model from nothing", command_pretrain},
     {"generate", "make a picture of a prompt, with or without a LoRA", command_generate},
 };
 enum { command_count = sizeof commands / sizeof *commands };

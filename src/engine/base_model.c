@@ -68,27 +68,40 @@ static struct error open_tokenizers(const char *folder, struct base_model *base)
     return OK;
 }
 
-static struct error open_parts(const char *folder, struct pool *pool, struct base_model *base)
+static struct error open_parts(const char *folder, const uint64_t *fresh_seed, struct pool *pool,
+                               struct base_model *base)
 {
     TRY(read_hints(folder, &base->hints));
     TRY(schedule_read(folder, &base->schedule));
-    TRY(model_open(folder, pool, &base->model));
+    TRY(fresh_seed ? model_open_fresh(folder, *fresh_seed, pool, &base->model)
+                   : model_open(folder, pool, &base->model));
     base->info = model_info(base->model);
     return open_tokenizers(folder, base);
 }
 
-struct error base_model_open(const char *folder, struct pool *pool, struct base_model **out)
+static struct error open_with(const char *folder, const uint64_t *fresh_seed, struct pool *pool,
+                              struct base_model **out)
 {
     struct base_model *base = calloc(1, sizeof *base);
     if (!base)
         return no_memory();
-    struct error error = open_parts(folder, pool, base);
+    struct error error = open_parts(folder, fresh_seed, pool, base);
     if (error.code) {
         base_model_destroy(base);
         return error;
     }
     *out = base;
     return OK;
+}
+
+struct error base_model_open(const char *folder, struct pool *pool, struct base_model **out)
+{
+    return open_with(folder, NULL, pool, out);
+}
+
+struct error base_model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct base_model **out)
+{
+    return open_with(folder, &seed, pool, out);
 }
 
 void base_model_destroy(struct base_model *base)

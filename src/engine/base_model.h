@@ -41,6 +41,9 @@ struct condition {
 /* folder in diffusers layout; the pool must outlive the base. */
 struct error base_model_open(const char *folder, struct pool *pool, struct base_model **out)
     __attribute__((warn_unused_result));
+/* The same; a UNet and text encoders without weights begin with values drawn from the seed. */
+struct error base_model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct base_model **out)
+    __attribute__((warn_unused_result));
 void base_model_destroy(struct base_model *base);
 
 /* The text with the base's prefix is encoded with the weights as they are now, LoRAs included. */

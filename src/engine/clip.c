@@ -62,9 +62,11 @@ struct clip_values clip_build(struct graph *g, const struct clip *clip, size_t b
                               bool normalized, bool pooled)
 {
     g->network = clip->network;
-    struct clip_values values = {.embedded = graph_value(g, batch, tokens, 1, clip->width),
+    struct clip_values values = {.batch = batch,
+                                 .tokens = tokens,
+                                 .ids = arena_array(&g->arena, batch * tokens, sizeof(int32_t)),
                                  .ends = arena_array(&g->arena, batch, sizeof(int32_t))};
-    struct value *h = values.embedded;
+    struct value *h = op_embed(g, clip->tokens, clip->places, batch, tokens, values.ids);
     size_t wanted = clip->layers + 1 - from_end, last = pooled ? clip->layers : wanted;
     values.hidden = h; /* hidden_states[0] */
     for (size_t i = 0; i < last; i++) {
@@ -93,19 +95,15 @@ static int32_t end_position(const struct clip *clip, const int32_t *ids, size_t 
     return (int32_t)best;
 }
 
-struct error clip_embed(const struct clip *clip, const int32_t *ids, const struct clip_values *values)
+struct error clip_fill(const struct clip *clip, const int32_t *ids, const struct clip_values *values)
 {
-    size_t batch = values->embedded->batch, tokens = values->embedded->height, width = clip->width;
-    for (size_t i = 0; i < batch * tokens; i++) {
+    for (size_t i = 0; i < values->batch * values->tokens; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= clip->vocabulary)
             return error_make(ERR_INVALID, "token %d is not in the text encoder's vocabulary of %zu", ids[i],
                               clip->vocabulary);
-        const float *token = clip->tokens->values + (size_t)ids[i] * width;
-        const float *place = clip->places->values + i % tokens * width;
-        for (size_t c = 0; c < width; c++)
-            values->embedded->data[i * width + c] = token[c] + place[c];
+        values->ids[i] = ids[i];
     }
-    for (size_t b = 0; b < batch; b++)
-        values->ends[b] = end_position(clip, ids + b * tokens, tokens);
+    for (size_t b = 0; b < values->batch; b++)
+        values->ends[b] = end_position(clip, ids + b * values->tokens, values->tokens);
     return OK;
 }

@@ -18,10 +18,11 @@ struct clip {
 
 /* What a graph takes of a text encoder. */
 struct clip_values {
-    struct value *embedded; /* input [b, tokens, 1, width]: clip_embed fills it */
-    struct value *hidden;   /* [b, tokens, 1, width] */
-    struct value *pooled;   /* [b, 1, 1, projection] or NULL */
-    int32_t *ends;          /* [b], the pooled positions: clip_embed fills them */
+    size_t batch, tokens;
+    int32_t *ids;         /* [b, tokens]: clip_fill sets them */
+    struct value *hidden; /* [b, tokens, 1, width] */
+    struct value *pooled; /* [b, 1, 1, projection] or NULL */
+    int32_t *ends;        /* [b], the pooled positions, likewise */
 };
 
 struct error clip_init(struct clip *clip, struct network *network, bool with_projection)
@@ -29,6 +30,6 @@ struct error clip_init(struct clip *clip, struct network *network, bool with_pro
 /* hidden is hidden_states[-from_end], 1 being the last layer's output; normalized: through final_layer_norm. */
 struct clip_values clip_build(struct graph *graph, const struct clip *clip, size_t batch, size_t tokens,
                               size_t from_end, bool normalized, bool pooled);
-/* Fills the inputs of a run from ids [batch, tokens]; ERR_INVALID for an id outside the vocabulary. */
-struct error clip_embed(const struct clip *clip, const int32_t *ids, const struct clip_values *values)
+/* Sets the ids [batch, tokens] of a run; ERR_INVALID for one outside the vocabulary. */
+struct error clip_fill(const struct clip *clip, const int32_t *ids, const struct clip_values *values)
     __attribute__((warn_unused_result));

@@ -77,9 +77,9 @@ static struct error fill_text(struct denoiser *denoiser, const struct unet_input
             fill(denoiser->values.pooled, input->pooled);
         return OK;
     }
-    TRY(clip_embed(&denoiser->model->clips[0], input->ids, &denoiser->text[0]));
+    TRY(clip_fill(&denoiser->model->clips[0], input->ids, &denoiser->text[0]));
     if (xl)
-        TRY(clip_embed(&denoiser->model->clips[1], input->ids_2, &denoiser->text[1]));
+        TRY(clip_fill(&denoiser->model->clips[1], input->ids_2, &denoiser->text[1]));
     return OK;
 }
 

@@ -35,6 +35,7 @@ struct image_graph { /* the VAE's encoder or decoder */
 struct model {
     struct pool *pool;
     struct model_info info;
+    const uint64_t *fresh_seed;                /* while opening: for networks without weights; or NULL */
     struct network *networks[COMPONENT_COUNT]; /* COMPONENT_TEXT_2 only if xl */
     struct unet unet;
     struct vae vae;

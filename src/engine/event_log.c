@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -12,6 +13,19 @@
 #include "base/fs.h"
 
 enum { line_bytes_max = 64 << 10, line_arena_max = 1 << 20 };
+
+struct error folder_lock(const char *folder, int *lock)
+{
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/lock", folder) >= (int)sizeof path)
+        return error_make(ERR_INVALID, "the job folder's path is too long");
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*lock < 0)
+        return error_errno("open %s", path);
+    if (flock(*lock, LOCK_EX | LOCK_NB) < 0)
+        return error_make(ERR_UNAVAILABLE, "another trainer runs in %s", folder);
+    return OK;
+}
 
 static void note_past_event(struct event_log *log, const struct json *event)
 {

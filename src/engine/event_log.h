@@ -19,6 +19,10 @@ struct event_log {
     struct json_writer writer;
 };
 
+/* One trainer at a time: *lock is a descriptor that holds FOLDER/lock until it is closed. ERR_UNAVAILABLE when another
+ * one has it. */
+struct error folder_lock(const char *folder, int *lock) __attribute__((warn_unused_result));
+
 /* Reads what is there; a torn last line gets its line end and is ignored. */
 struct error event_log_open(const char *path, struct event_log *log) __attribute__((warn_unused_result));
 void event_log_close(struct event_log *log);

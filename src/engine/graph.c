@@ -54,7 +54,8 @@ struct node *graph_node(struct graph *graph, const struct op *op, struct value *
     node->op = op;
     node->output = output;
     node->input_count = input_count;
-    memcpy(node->inputs, inputs, input_count * sizeof *inputs);
+    if (input_count)
+        memcpy(node->inputs, inputs, input_count * sizeof *inputs);
     output->producer = node;
     node->time = graph->node_count++;
     node->previous = graph->last;

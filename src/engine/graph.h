@@ -77,7 +77,9 @@ struct node {
     struct attention attention;
     enum activation activation;
     float epsilon;
-    const int32_t *rows; /* gather: one row of each sample */
+    const int32_t *rows; /* gather: one row of each sample; embed: one of words for each token */
+    const struct table *words, *places;
+    const struct parameter *word_table, *place_table; /* full training */
     struct node *next, *previous;
 };
 

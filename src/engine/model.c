@@ -47,9 +47,9 @@ struct error model_encode_text(struct model *model, size_t batch, size_t tokens,
         return error_make(ERR_INVALID, "the batch size must be 1 to %d", MODEL_BATCH_MAX);
     TRY(prepare_text(model, batch, tokens, clip_skip));
     struct text_graph *text = &model->text;
-    TRY(clip_embed(&model->clips[0], ids, &text->text[0]));
+    TRY(clip_fill(&model->clips[0], ids, &text->text[0]));
     if (model->info.xl)
-        TRY(clip_embed(&model->clips[1], ids_2, &text->text[1]));
+        TRY(clip_fill(&model->clips[1], ids_2, &text->text[1]));
     graph_forward(text->graph);
     memcpy(context, text->context->data, value_floats(text->context) * sizeof(float));
     if (text->pooled)
@@ -162,7 +162,7 @@ static struct error open_network(struct model *model, struct arena *arena, const
         [COMPONENT_TEXT_2] = {"text_encoder_2", "model"},
         [COMPONENT_VAE] = {"vae", "diffusion_pytorch_model"},
     };
-    return network_open(arena_printf(arena, "%s/%s", folder, names[kind][0]), names[kind][1], kind,
+    return network_open(arena_printf(arena, "%s/%s", folder, names[kind][0]), names[kind][1], kind, model->fresh_seed,
                         &model->networks[kind]);
 }
 
@@ -259,12 +259,13 @@ static struct error open_model(struct model *model, struct arena *arena, const c
     return OK;
 }
 
-struct error model_open(const char *folder, struct pool *pool, struct model **out)
+static struct error open_with(const char *folder, const uint64_t *fresh_seed, struct pool *pool, struct model **out)
 {
     struct model *model = calloc(1, sizeof *model);
     if (!model)
         return error_make(ERR_INTERNAL, "out of memory");
     model->pool = pool;
+    model->fresh_seed = fresh_seed;
     struct arena arena;
     arena_init(&arena, PATH_ARENA_MAX);
     struct error error = open_model(model, &arena, folder);
@@ -273,8 +274,19 @@ struct error model_open(const char *folder, struct pool *pool, struct model **ou
         model_destroy(model);
         return error;
     }
+    model->fresh_seed = NULL;
     *out = model;
     return OK;
+}
+
+struct error model_open(const char *folder, struct pool *pool, struct model **out)
+{
+    return open_with(folder, NULL, pool, out);
+}
+
+struct error model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct model **out)
+{
+    return open_with(folder, &seed, pool, out);
 }
 
 void model_destroy(struct model *model)

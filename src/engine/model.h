@@ -45,6 +45,9 @@ struct model_info {
 
 /* The pool must outlive the model. All weights are read and checked here. */
 struct error model_open(const char *folder, struct pool *pool, struct model **out) __attribute__((warn_unused_result));
+/* The same; networks whose folders hold a config.json and no weights begin with values drawn from the seed. */
+struct error model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct model **out)
+    __attribute__((warn_unused_result));
 void model_destroy(struct model *model);
 const struct model_info *model_info(const struct model *model);
 struct pool *model_pool(const struct model *model);
@@ -84,7 +87,7 @@ struct error model_predict(struct model *model, const struct unet_input *input, 
 enum training_targets {
     TARGETS_ATTENTION, /* to_q, to_k, to_v, to_out.0; text: q_proj, k_proj, v_proj, out_proj */
     TARGETS_WIDE,      /* and ff.net.*, proj_in, proj_out, conv1, conv2, conv_shortcut; text: and mlp.fc1, fc2 */
-    TARGETS_FULL,      /* no LoRA: every weight of the UNet */
+    TARGETS_FULL,      /* no LoRA: every weight of the UNet, of the text encoders, or of both */
 };
 
 struct parameter_options {

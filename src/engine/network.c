@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/fs.h"
+#include "engine/fresh.h"
 
 enum {
     CONFIG_BYTES_MAX = 1 << 20, /* real ones are 2 KB */
@@ -68,7 +69,8 @@ static struct error open_weights(struct network *network, const char *folder, co
                       folder, stem);
 }
 
-struct error network_open(const char *folder, const char *stem, enum component kind, struct network **out)
+struct error network_open(const char *folder, const char *stem, enum component kind, const uint64_t *fresh_seed,
+                          struct network **out)
 {
     struct network *network = calloc(1, sizeof *network);
     if (!network)
@@ -82,6 +84,11 @@ struct error network_open(const char *folder, const char *stem, enum component k
     struct error error = json_read_file(&network->arena, config, CONFIG_BYTES_MAX, &network->config);
     if (!error.code)
         error = open_weights(network, folder, stem);
+    if (error.code == ERR_NOT_FOUND && network->config && fresh_seed) {
+        network->fresh = true;
+        network->seed = *fresh_seed;
+        error = OK;
+    }
     if (error.code) {
         network_close(network);
         return error;
@@ -148,9 +155,13 @@ static bool has_shape(const struct tensor *tensor, const size_t *shape, size_t d
     return true;
 }
 
-static struct error find_checked(const struct network *network, const char *module, const char *leaf,
-                                 const size_t *shape, size_t dimensions, const struct tensor **out)
+static struct error find_checked(struct network *network, const char *module, const char *leaf, const size_t *shape,
+                                 size_t dimensions, enum fresh_kind kind, const struct tensor **out)
 {
+    if (network->fresh) {
+        *out = fresh_tensor(network, arena_printf(&network->arena, "%s.%s", module, leaf), shape, dimensions, kind);
+        return OK;
+    }
     const struct tensor *tensor = network_find(network, module, leaf);
     if (!tensor)
         return error_make(ERR_CORRUPT, "%s has no tensor %s.%s, which its config.json asks for", network->label, module,
@@ -227,9 +238,9 @@ struct error network_layer(struct network *network, const char *name, const stru
     struct layer *layer = ARENA_NEW(&network->arena, struct layer);
     const size_t shape[4] = {conv->out, conv->in, conv->kernel, conv->kernel};
     const struct tensor *bias = network_find(network, name, "bias");
-    TRY(find_checked(network, name, "weight", shape, 4, &layer->source));
+    TRY(find_checked(network, name, "weight", shape, 4, FRESH_UNIFORM, &layer->source));
     if (needs_bias || bias)
-        TRY(find_checked(network, name, "bias", shape, 1, &bias));
+        TRY(find_checked(network, name, "bias", shape, 1, FRESH_ZEROS, &bias));
     layer->name = arena_strdup(&network->arena, name);
     layer->conv = *conv;
     layer->conv.batch = 1;
@@ -253,8 +264,8 @@ struct error network_norm(struct network *network, const char *name, size_t chan
     }
     struct norm *norm = ARENA_NEW(&network->arena, struct norm);
     const struct tensor *gamma, *beta;
-    TRY(find_checked(network, name, "weight", &channels, 1, &gamma));
-    TRY(find_checked(network, name, "bias", &channels, 1, &beta));
+    TRY(find_checked(network, name, "weight", &channels, 1, FRESH_ONES, &gamma));
+    TRY(find_checked(network, name, "bias", &channels, 1, FRESH_ZEROS, &beta));
     norm->name = arena_strdup(&network->arena, name);
     norm->channels = channels;
     *network->last_norm = norm;
@@ -275,7 +286,7 @@ struct error network_table(struct network *network, const char *name, size_t row
     }
     const struct tensor *tensor;
     const size_t shape[2] = {rows, channels};
-    TRY(find_checked(network, name, "weight", shape, 2, &tensor));
+    TRY(find_checked(network, name, "weight", shape, 2, FRESH_NORMAL, &tensor));
     struct table *table = ARENA_NEW(&network->arena, struct table);
     *table = (struct table){.name = arena_strdup(&network->arena, name), .rows = rows, .channels = channels};
     TRY(read_floats(network, tensor, &table->values));

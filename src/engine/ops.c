@@ -260,6 +260,15 @@ static void find_trained_norm(struct graph *g, struct node *n)
     }
 }
 
+static const struct parameter *find_trained_table(const struct graph *g, const struct table *table)
+{
+    for (size_t i = 0; g->parameters && i < g->parameters->table_count; i++) {
+        if (g->parameters->table[i].module == table->name)
+            return &g->parameters->table[i];
+    }
+    return NULL;
+}
+
 static float *trained_gradient(struct graph *g, const struct parameter *parameter)
 {
     return parameter ? gradients_of(g, parameter) : NULL;
@@ -603,6 +612,47 @@ struct value *op_take_channels(struct graph *g, struct value *x, size_t channels
     struct value *y = same_shape(g, x, channels);
     struct node *n = graph_node(g, &take_op, y, 1, &x);
     n->workspace_floats = value_rows(x) * (x->channels - channels);
+    return y;
+}
+
+static const float *row_of(const struct table *table, size_t row)
+{
+    return table->values + row * table->channels;
+}
+
+static void embed_forward(struct graph *g, struct node *n)
+{
+    const struct value *y = n->output;
+    for (size_t row = 0; row < y->batch * y->height; row++)
+        add_scaled(g->pool, y->channels, 1, row_of(n->words, (size_t)n->rows[row]), 1,
+                   row_of(n->places, row % y->height), y->data + row * y->channels);
+}
+
+/* Rows in their order: a word that comes twice gets its sum the same way every time. */
+static void embed_backward(struct graph *g, struct node *n)
+{
+    const struct value *y = n->output;
+    float *words = trained_gradient(g, n->word_table), *places = trained_gradient(g, n->place_table);
+    for (size_t row = 0; row < y->batch * y->height; row++) {
+        const float *dy = y->gradient + row * y->channels;
+        axpy(g->pool, y->channels, 1, dy, words + (size_t)n->rows[row] * y->channels);
+        axpy(g->pool, y->channels, 1, dy, places + row % y->height * y->channels);
+    }
+}
+
+static const struct op embed_op = {"embed", embed_forward, embed_backward};
+
+struct value *op_embed(struct graph *g, const struct table *words, const struct table *places, size_t batch,
+                       size_t tokens, const int32_t *ids)
+{
+    struct value *y = graph_value(g, batch, tokens, 1, words->channels);
+    struct node *n = graph_node(g, &embed_op, y, 0, NULL);
+    n->words = words;
+    n->places = places;
+    n->rows = ids;
+    n->word_table = find_trained_table(g, words);
+    n->place_table = find_trained_table(g, places);
+    n->trains = n->word_table && n->place_table;
     return y;
 }
 

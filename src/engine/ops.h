@@ -28,5 +28,8 @@ struct value *op_concat(struct graph *graph, struct value *a, struct value *b); 
 /* Nearest, twice the size, then cut to height x width, each 2n or 2n - 1. */
 struct value *op_upsample(struct graph *graph, struct value *x, size_t height, size_t width);
 struct value *op_take_channels(struct graph *graph, struct value *x, size_t channels); /* the first ones */
+/* y[b, t, 1, c] = words[ids[b, t]] + places[t]; ids is read at each run. */
+struct value *op_embed(struct graph *graph, const struct table *words, const struct table *places, size_t batch,
+                       size_t tokens, const int32_t *ids);
 /* y[b, 1, 1, c] = x[b, rows[b]]; rows is read at each run. */
 struct value *op_gather(struct graph *graph, struct value *x, const int32_t *rows);

@@ -8,9 +8,16 @@
 
 enum { ARENA_MAX = 64 << 20 };
 
+struct home { /* where full training's values go: one of the three */
+    struct layer *layer;
+    struct norm *norm;
+    struct table *table;
+};
+
 struct owner { /* parameters and what they own */
     struct parameters parameters;
     struct parameter *table;
+    struct home *homes; /* [table_count], full training */
     struct arena arena;
 };
 
@@ -70,33 +77,43 @@ static void append_loras(struct owner *owner, const struct network *network, enu
     }
 }
 
-static void append_everything(struct owner *owner, const struct network *network)
+/* A weight [shape] and, if there is one, a bias [shape[0]]. */
+static void append_whole(struct owner *owner, struct parameter weight, bool bias, struct home home)
 {
-    for (const struct layer *layer = network->layers; layer; layer = layer->next) {
+    owner->homes[owner->parameters.table_count] = home;
+    weight.role = PARAMETER_WEIGHT;
+    append(owner, weight);
+    if (!bias)
+        return;
+    owner->homes[owner->parameters.table_count] = home;
+    append(owner, (struct parameter){.component = weight.component,
+                                     .module = weight.module,
+                                     .role = PARAMETER_BIAS,
+                                     .dimensions = 1,
+                                     .shape = {weight.shape[0]}});
+}
+
+static void append_everything(struct owner *owner, struct network *network)
+{
+    struct parameter weight = {.component = network->kind};
+    for (struct layer *layer = network->layers; layer; layer = layer->next) {
         const struct conv *conv = &layer->conv;
-        append(owner, (struct parameter){.component = network->kind,
-                                         .module = layer->name,
-                                         .role = PARAMETER_WEIGHT,
-                                         .dimensions = conv->kernel == 1 ? 2 : 4,
-                                         .shape = {conv->out, conv->in, conv->kernel, conv->kernel}});
-        if (layer->bias)
-            append(owner, (struct parameter){.component = network->kind,
-                                             .module = layer->name,
-                                             .role = PARAMETER_BIAS,
-                                             .dimensions = 1,
-                                             .shape = {conv->out}});
+        weight.module = layer->name;
+        weight.dimensions = conv->kernel == 1 ? 2 : 4;
+        memcpy(weight.shape, (size_t[]){conv->out, conv->in, conv->kernel, conv->kernel}, sizeof weight.shape);
+        append_whole(owner, weight, layer->bias, (struct home){.layer = layer});
     }
-    for (const struct norm *norm = network->norms; norm; norm = norm->next) {
-        append(owner, (struct parameter){.component = network->kind,
-                                         .module = norm->name,
-                                         .role = PARAMETER_WEIGHT,
-                                         .dimensions = 1,
-                                         .shape = {norm->channels}});
-        append(owner, (struct parameter){.component = network->kind,
-                                         .module = norm->name,
-                                         .role = PARAMETER_BIAS,
-                                         .dimensions = 1,
-                                         .shape = {norm->channels}});
+    for (struct norm *norm = network->norms; norm; norm = norm->next) {
+        weight.module = norm->name;
+        weight.dimensions = 1;
+        weight.shape[0] = norm->channels;
+        append_whole(owner, weight, true, (struct home){.norm = norm});
+    }
+    for (struct table *table = network->tables; table; table = table->next) {
+        weight.module = table->name;
+        weight.dimensions = 2;
+        memcpy(weight.shape, (size_t[]){table->rows, table->channels}, 2 * sizeof(size_t));
+        append_whole(owner, weight, false, (struct home){.table = table});
     }
 }
 
@@ -110,6 +127,8 @@ static size_t count_entries(const struct model *model)
             count += 2;
         for (const struct norm *norm = model->networks[kind]->norms; norm; norm = norm->next)
             count += 2;
+        for (const struct table *table = model->networks[kind]->tables; table; table = table->next)
+            count++;
     }
     return count;
 }
@@ -122,36 +141,38 @@ static struct layer *find_layer(const struct model *model, enum component kind, 
     return layer;
 }
 
-static struct norm *find_norm(const struct model *model, enum component kind, const char *name)
+/* Where a parameter other than a layer's weight lives in the model. */
+static float *home_values(const struct home *home, enum parameter_role role)
 {
-    struct norm *norm = model->networks[kind]->norms;
-    while (norm && norm->name != name)
-        norm = norm->next;
-    return norm;
+    if (home->table)
+        return home->table->values;
+    if (home->norm)
+        return role == PARAMETER_WEIGHT ? home->norm->gamma : home->norm->beta;
+    return home->layer->bias;
+}
+
+static bool is_packed(const struct home *home, enum parameter_role role)
+{
+    return home->layer && role == PARAMETER_WEIGHT;
 }
 
 /* FULL: from the files into the vector. */
-static struct error read_values(const struct model *model, struct parameters *parameters)
+static struct error read_values(struct owner *owner)
 {
-    for (size_t i = 0; i < parameters->table_count; i++) {
-        const struct parameter *parameter = &parameters->table[i];
-        const struct layer *layer = find_layer(model, parameter->component, parameter->module);
-        float *values = parameters->values + parameter->offset;
-        if (layer && parameter->role == PARAMETER_WEIGHT) {
-            TRY(layer_read(layer, values));
-            continue;
-        }
-        const struct norm *norm = layer ? NULL : find_norm(model, parameter->component, parameter->module);
-        const float *source = layer ? layer->bias : parameter->role == PARAMETER_WEIGHT ? norm->gamma : norm->beta;
-        memcpy(values, source, parameter->count * sizeof *values);
+    for (size_t i = 0; i < owner->parameters.table_count; i++) {
+        const struct parameter *parameter = &owner->table[i];
+        const struct home *home = &owner->homes[i];
+        float *values = owner->parameters.values + parameter->offset;
+        if (is_packed(home, parameter->role))
+            TRY(layer_read(home->layer, values));
+        else
+            memcpy(values, home_values(home, parameter->role), parameter->count * sizeof *values);
     }
     return OK;
 }
 
 static struct error check_options(const struct parameter_options *options)
 {
-    if (options->targets == TARGETS_FULL && (options->text || !options->unet))
-        return error_make(ERR_INVALID, "full training is for the UNet alone");
     if (options->targets != TARGETS_FULL && (!options->rank || options->rank > LORA_RANK_MAX))
         return error_make(ERR_INVALID, "the rank must be 1 to %d", LORA_RANK_MAX);
     if (!options->unet && !options->text)
@@ -162,25 +183,28 @@ static struct error check_options(const struct parameter_options *options)
 static struct error create(struct model *model, const struct parameter_options *options, struct owner *owner)
 {
     struct parameters *parameters = &owner->parameters;
+    bool full = options->targets == TARGETS_FULL;
     owner->table = arena_array(&owner->arena, count_entries(model), sizeof *owner->table);
+    owner->homes = full ? arena_array(&owner->arena, count_entries(model), sizeof *owner->homes) : NULL;
     parameters->table = owner->table;
-    parameters->rank = options->targets == TARGETS_FULL ? 0 : options->rank;
+    parameters->rank = full ? 0 : options->rank;
     parameters->alpha = options->alpha;
-    if (options->targets == TARGETS_FULL)
-        append_everything(owner, model->networks[COMPONENT_UNET]);
-    else if (options->unet)
-        append_loras(owner, model->networks[COMPONENT_UNET], options->targets);
-    if (options->text)
-        append_loras(owner, model->networks[COMPONENT_TEXT], options->targets);
-    if (options->text && model->info.xl)
-        append_loras(owner, model->networks[COMPONENT_TEXT_2], options->targets);
+    for (int kind = 0; kind < COMPONENT_COUNT; kind++) {
+        struct network *network = model->networks[kind];
+        if (!network || kind == COMPONENT_VAE || !(kind == COMPONENT_UNET ? options->unet : options->text))
+            continue;
+        if (full)
+            append_everything(owner, network);
+        else
+            append_loras(owner, network, options->targets);
+    }
     parameters->values = floats_create(parameters->count);
     parameters->gradients = floats_create(parameters->count);
     if (!parameters->values || !parameters->gradients)
         return error_make(ERR_INTERNAL, "out of memory");
     memset(parameters->values, 0, parameters->count * sizeof(float));
     memset(parameters->gradients, 0, parameters->count * sizeof(float));
-    return options->targets == TARGETS_FULL ? read_values(model, parameters) : OK;
+    return full ? read_values(owner) : OK;
 }
 
 struct error parameters_create(struct model *model, const struct parameter_options *options, struct parameters **out)
@@ -217,22 +241,26 @@ bool parameters_are_weights(const struct parameters *parameters)
     return parameters->rank == 0;
 }
 
+static void publish_one(void *context, size_t index, float *scratch)
+{
+    (void)scratch;
+    const struct owner *owner = context;
+    const struct parameter *parameter = &owner->table[index];
+    const struct home *home = &owner->homes[index];
+    const float *values = owner->parameters.values + parameter->offset;
+    if (!is_packed(home, parameter->role)) {
+        memcpy(home_values(home, parameter->role), values, parameter->count * sizeof *values);
+        return;
+    }
+    conv_pack(&home->layer->conv, values, home->layer->packed);
+    if (home->layer->packed_backward)
+        conv_pack_backward(&home->layer->conv, values, home->layer->packed_backward);
+}
+
 void parameters_publish(struct model *model, const struct parameters *parameters)
 {
-    for (size_t i = 0; i < parameters->table_count; i++) {
-        const struct parameter *parameter = &parameters->table[i];
-        struct layer *layer = find_layer(model, parameter->component, parameter->module);
-        const float *values = parameters->values + parameter->offset;
-        if (layer && parameter->role == PARAMETER_WEIGHT) {
-            conv_pack(&layer->conv, values, layer->packed);
-            if (layer->packed_backward)
-                conv_pack_backward(&layer->conv, values, layer->packed_backward);
-            continue;
-        }
-        struct norm *norm = layer ? NULL : find_norm(model, parameter->component, parameter->module);
-        float *target = layer ? layer->bias : parameter->role == PARAMETER_WEIGHT ? norm->gamma : norm->beta;
-        memcpy(target, values, parameter->count * sizeof *values);
-    }
+    struct owner *owner = (struct owner *)(uintptr_t)parameters; /* its first member */
+    pool_run(model->pool, parameters->table_count, publish_one, owner);
 }
 
 /* weights[out, in k k] += scale B[out, rank] A[rank, in k k] */

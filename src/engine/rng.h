@@ -15,6 +15,9 @@ enum rng_purpose {                    /* part of the format of results: values n
                    RNG_CROP = 6,      /* step, picture of the batch */
                    RNG_SAMPLE = 7,    /* first noise of a sampled picture */
                    RNG_CLASS = 8,     /* first noise of class pictures: 0, picture */
+                   RNG_FRESH = 9,     /* first weights of a new network: component, hash of the tensor's name */
+                   RNG_CAPTION = 10,  /* which of a picture's captions, if any: step, picture of the batch */
+                   RNG_PROBE = 11,    /* the fixed pictures and noise that a base model is measured with */
 };
 
 struct rng {

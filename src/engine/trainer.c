@@ -1,12 +1,9 @@
 #include "engine/trainer.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
@@ -456,19 +453,6 @@ static void release(struct run *run)
     arena_finish(&run->arena);
 }
 
-static struct error lock_folder(const char *folder, int *lock)
-{
-    char path[path_bytes_max];
-    if (snprintf(path, sizeof path, "%s/lock", folder) >= (int)sizeof path)
-        return error_make(ERR_INVALID, "the job folder's path is too long");
-    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (*lock < 0)
-        return error_errno("open %s", path);
-    if (flock(*lock, LOCK_EX | LOCK_NB) < 0)
-        return error_make(ERR_UNAVAILABLE, "another trainer runs in %s", folder);
-    return OK;
-}
-
 static enum trainer_exit run_locked(struct run *run, struct error *error)
 {
     char path[path_bytes_max];
@@ -492,7 +476,7 @@ enum trainer_exit trainer_run(const struct trainer_options *options, struct erro
 {
     CLEANUP_FD int lock = -1;
     struct run run = {.options = options, .item_at_fault = SIZE_MAX, .events.fd = -1};
-    *error = lock_folder(options->folder, &lock);
+    *error = folder_lock(options->folder, &lock);
     if (error->code)
         return TRAINER_FAILED;
     arena_init(&run.arena, job_arena_max);

@@ -154,6 +154,16 @@ static void every_weight_of_the_unet_has_the_slope_of_the_loss(void **state)
     assert_true(check_all(&sd, &(struct parameter_options){.targets = TARGETS_FULL, .unet = true}, 13) > 20);
 }
 
+static void every_weight_of_the_text_encoders_has_the_slope_of_the_loss(void **state)
+{
+    (void)state;
+    const struct parameter_options both = {.targets = TARGETS_FULL, .unet = true, .text = true};
+    const struct parameter_options text = {.targets = TARGETS_FULL, .text = true};
+    assert_true(check_all(&sd, &both, 11) > 20);
+    assert_true(check_all(&sd, &text, 1) > 20); /* tables of words and places too */
+    assert_true(check_all(&xl, &text, 1) > 40);
+}
+
 static void gradients_add_up_and_follow_their_scale(void **state)
 {
     (void)state;
@@ -198,6 +208,7 @@ int main(void)
         cmocka_unit_test(wide_lora_and_text_lora_have_the_slope_of_the_loss),
         cmocka_unit_test(text_lora_alone_has_the_slope_of_the_loss),
         cmocka_unit_test(every_weight_of_the_unet_has_the_slope_of_the_loss),
+        cmocka_unit_test(every_weight_of_the_text_encoders_has_the_slope_of_the_loss),
         cmocka_unit_test(gradients_add_up_and_follow_their_scale),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
     };
