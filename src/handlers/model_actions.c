@@ -1,5 +1,7 @@
 /* What happens to a whole model: it is copied, handed over, or rid of pictures. */
+#include "domain/model_assets.h"
 #include "domain/model_copy.h"
+#include "domain/model_transfer.h"
 
 #include "handlers/render.h"
 
@@ -15,4 +17,27 @@ struct error handle_copy_model(struct call *call, const struct api_copy_model_re
     TRY(model_copy(call->domain, call->arena, &call->caller, request->path.model_id, &options, &copy));
     answer->model = ARENA_NEW(call->arena, struct api_model);
     return render_model(call, &copy, answer->model);
+}
+
+struct error handle_transfer_model(struct call *call, const struct api_transfer_model_request *request,
+                                   struct api_model_answer *answer)
+{
+    const struct model_transfer_options options = {
+        .project_id = request->body.destination_project_id,
+        .team_id = request->body.destination_team_id,
+    };
+    struct model model;
+    TRY(model_transfer(call->domain, call->arena, &call->caller, request->path.model_id, &options, &model));
+    answer->model = ARENA_NEW(call->arena, struct api_model);
+    return render_model(call, &model, answer->model);
+}
+
+struct error handle_delete_model_images(struct call *call, const struct api_delete_model_images_request *request)
+{
+    const struct api_delete_model_images_query *query = &request->query;
+    for (size_t i = 0; i < query->ids_count; i++)
+        if (!query->ids[i][0])
+            return error_field("ids", "must be ids of assets, joined with commas");
+    return model_images_delete(call->domain, call->arena, &call->caller, request->path.model_id, query->ids,
+                               query->ids_count);
 }

@@ -73,6 +73,7 @@ ANSWERS = {
     "retrieve_model": "ModelRetrieveResponse",
     "update_model": "ModelUpdateResponse",
     "copy_model": "ModelCopyResponse",
+    "transfer_model": "ModelTransferResponse",
     "update_model_tags": "ModelUpdateTagsResponse",
     "download_model": "ModelDownloadResponse",
     "trigger_training": "TrainTriggerResponse",
