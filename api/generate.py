@@ -150,6 +150,22 @@ class Contract:
                            f"const struct fields {name}_fields = {{{name}_rows, {len(rows)}, sizeof(struct {name})}};\n")
         return name
 
+    def add_body(self, schema, operation, required):
+        """A body is an object, or an array of objects: then its struct has the one member `items`."""
+        if self.kind(self.shape(schema)) != "OBJECTS":
+            return self.add_struct(schema, f"{operation}_body")
+        if not required:
+            raise Refused(f"{operation}: a body that is an array must be required")
+        name, item = f"api_{operation}_body", self.add_struct(schema["items"], f"{operation}_item")
+        self.structs[name] = [f"    struct {item} *items;", "    size_t items_count;"]
+        self.tables.append(f"static const struct field {name}_rows[] = {{\n"
+                           f"    {{.name = \"\", .kind = FIELD_OBJECTS, .offset = offsetof(struct {name}, items), "
+                           f".mark_offset = offsetof(struct {name}, items_count), .required = true, "
+                           f".count_max = {schema['maxItems']}, .nested = &{item}_fields}},\n}};\n"
+                           f"const struct fields {name}_fields = "
+                           f"{{.list = {name}_rows, .count = 1, .size = sizeof(struct {name}), .is_array = true}};\n")
+        return name
+
     def check_body(self, schema, path, seen=()):
         """The reader keeps typed values only: free JSON in a body would be lost silently."""
         shape = self.shape(schema)
@@ -195,7 +211,7 @@ class Operation:
             schema = body["content"]["application/json"]["schema"]
             contract.check_body(schema, self.id)
             self.body_required = body.get("required", False)
-            self.tables["body"] = contract.add_struct(schema, f"{self.id}_body")
+            self.tables["body"] = contract.add_body(schema, self.id, self.body_required)
         self.answer = self.answer_struct(contract, contract.resolve(node["responses"]["200"]))
 
     def answer_struct(self, contract, response):

@@ -47,11 +47,13 @@ struct field {
 struct fields {
     const struct field *list; /* in the order of the wire */
     size_t count, size;       /* fields; bytes of the struct */
+    bool is_array;            /* the document is an array of objects: the one field, whose name is "" */
 };
 
-/* JSON text into a zeroed struct. Unknown fields are skipped, null is absence unless nullable, the last of duplicate
- * keys wins. ERR_INVALID names the field by path (`parameters.rank must be a number`). Limits are not checked, except
- * the counts of arrays and the depth (json_depth_max). A string is copied once, whatever its size. */
+/* JSON text, an object or what is_array says, into a zeroed struct. Unknown fields are skipped, null is absence unless
+ * nullable, the last of duplicate keys wins. ERR_INVALID names the field by path (`parameters.rank must be a number`).
+ * Limits are not checked, except the counts of arrays and the depth (json_depth_max). A string is copied once, whatever
+ * its size. */
 struct error fields_read(struct arena *arena, const struct fields *fields, const char *text, size_t size, void *object)
     __attribute__((warn_unused_result));
 

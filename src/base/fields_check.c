@@ -33,7 +33,7 @@ __attribute__((format(printf, 2, 3))) static struct error fault(const struct pla
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return error_field(path, "%s", text);
+    return path[0] ? error_field(path, "%s", text) : error_make(ERR_INVALID, "the body %s", text);
 }
 
 /* UTF-8 was checked by the parser: characters are the bytes that begin one. */

@@ -56,10 +56,12 @@ static const char *path_here(const struct reader *reader, char path[path_bytes_m
     return path;
 }
 
+/* A document that is an array has no field to be named by. */
 static int fail(struct reader *reader, const char *text)
 {
     char path[path_bytes_max];
-    reader->error = error_field(path_here(reader, path), "%s", text);
+    path_here(reader, path);
+    reader->error = path[0] ? error_field(path, "%s", text) : error_make(ERR_INVALID, "the body %s", text);
     return 0;
 }
 
@@ -140,7 +142,7 @@ static void *append_item(struct reader *reader, struct frame *array)
 static void *place(struct reader *reader, enum field_kind kind, enum field_kind array_kind)
 {
     if (!reader->depth) {
-        reader->error = error_make(ERR_INVALID, "the body must be a JSON object");
+        fail(reader, reader->root_fields->is_array ? "must be a JSON array" : "must be a JSON object");
         return NULL;
     }
     struct frame *top = &reader->frames[reader->depth - 1];
@@ -263,7 +265,7 @@ static int on_open_object(void *context)
     struct reader *reader = context;
     if (reader->skipped)
         return skip_container(reader);
-    if (!reader->depth) {
+    if (!reader->depth && !reader->root_fields->is_array) {
         prepare(reader->root_fields, reader->root);
         return push(reader, (struct frame){.fields = reader->root_fields, .object = reader->root});
     }
@@ -282,11 +284,24 @@ static int on_open_object(void *context)
     return push(reader, (struct frame){.fields = top->field->nested, .object = object});
 }
 
+static int open_array(struct reader *reader, char *object, const struct field *field)
+{
+    void *items = claim(reader, array_items_first, item_size(field));
+    if (!items)
+        return 0;
+    struct frame array = {.object = object, .field = field, .capacity = array_items_first};
+    *(void **)(object + field->offset) = items;
+    *count_of(&array) = 0;
+    return push(reader, array);
+}
+
 static int on_open_array(void *context)
 {
     struct reader *reader = context;
     if (reader->skipped)
         return skip_container(reader);
+    if (!reader->depth && reader->root_fields->is_array)
+        return open_array(reader, reader->root, &reader->root_fields->list[0]);
     if (!reader->depth)
         return place(reader, FIELD_OBJECTS, FIELD_OBJECTS) != NULL;
     struct frame *top = &reader->frames[reader->depth - 1];
@@ -294,13 +309,7 @@ static int on_open_array(void *context)
         return skip_container(reader);
     if (!top->fields || top->field->kind < FIELD_STRINGS)
         return fail(reader, wanted(top->field, !top->fields));
-    void *items = claim(reader, array_items_first, item_size(top->field));
-    if (!items)
-        return 0;
-    struct frame array = {.object = top->object, .field = top->field, .capacity = array_items_first};
-    *(void **)(top->object + top->field->offset) = items;
-    *count_of(&array) = 0;
-    return push(reader, array);
+    return open_array(reader, top->object, top->field);
 }
 
 static int on_close(void *context)
