@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "domain/model_index.h"
+#include "domain/training_pair.h"
 
 static struct training_image image_of(const struct asset *asset, int64_t added_at)
 {
@@ -77,6 +78,7 @@ struct error dataset_changed(struct db_tx *tx, struct arena *arena, const char *
                    "training_image_count = (SELECT count(*) FROM training_image WHERE model_id = ?1) WHERE id = ?1",
                    DB_BIND(db_t(model_id), db_i(clock_now_ms()))));
     TRY(model_index_score(tx, model_id));
+    TRY(training_pairs_changed(tx, arena, model_id));
     return write_preview(tx, arena, model_id);
 }
 
@@ -144,6 +146,8 @@ static struct error insert_member(struct db_tx *tx, const struct work *work, con
     TRY(is_member(tx, work->model_id, asset_id, &member, &ignored));
     if (member)
         return error_make(ERR_INVALID, "The provided assetId is already a training image of this model");
+    if (strcmp(asset.kind, "image") != 0)
+        return error_make(ERR_INVALID, "Asset %.64s is of kind %s: training images are images", asset_id, asset.kind);
     *added = image_of(&asset, now_ms);
     return dataset_insert(tx, &(struct model){.id = work->model_id, .project_id = asset.project_id}, asset.id, position,
                           now_ms);
@@ -216,10 +220,24 @@ static struct error find_member(struct db_tx *tx, const struct work *work, int64
 
 static struct error drop_member(struct db_tx *tx, const struct work *work)
 {
-    TRY(db_execute(tx, NULL, "DELETE FROM training_pair WHERE model_id = ?1 AND (source_id = ?2 OR target_id = ?2)",
-                   DB_BIND(db_t(work->model_id), db_t(work->training_image_id))));
     return db_execute(tx, NULL, "DELETE FROM training_image WHERE model_id = ?1 AND asset_id = ?2",
                       DB_BIND(db_t(work->model_id), db_t(work->training_image_id)));
+}
+
+static struct error drop_pairs(struct db_tx *tx, const struct work *work)
+{
+    return db_execute(tx, NULL, "DELETE FROM training_pair WHERE model_id = ?1 AND (source_id = ?2 OR target_id = ?2)",
+                      DB_BIND(db_t(work->model_id), db_t(work->training_image_id)));
+}
+
+/* A pair keeps its place and its instruction when a better picture comes in. */
+static struct error move_pairs(struct db_tx *tx, const struct work *work)
+{
+    return db_execute(tx, NULL,
+                      "UPDATE training_pair SET source_id = CASE source_id WHEN ?2 THEN ?3 ELSE source_id END, "
+                      "target_id = CASE target_id WHEN ?2 THEN ?3 ELSE target_id END "
+                      "WHERE model_id = ?1 AND (source_id = ?2 OR target_id = ?2)",
+                      DB_BIND(db_t(work->model_id), db_t(work->training_image_id), db_t(work->asset_ids[0])));
 }
 
 static struct error replace_image(struct db_tx *tx, void *context)
@@ -229,6 +247,7 @@ static struct error replace_image(struct db_tx *tx, void *context)
     TRY(find_member(tx, work, &position));
     TRY(drop_member(tx, work));
     TRY(insert_member(tx, work, work->asset_ids[0], position, work->images));
+    TRY(move_pairs(tx, work));
     return dataset_changed(tx, work->arena, work->model_id);
 }
 
@@ -253,6 +272,7 @@ static struct error remove_image(struct db_tx *tx, void *context)
     int64_t position;
     TRY(find_member(tx, work, &position));
     TRY(drop_member(tx, work));
+    TRY(drop_pairs(tx, work));
     return dataset_changed(tx, work->arena, work->model_id);
 }
 

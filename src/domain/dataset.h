@@ -28,7 +28,7 @@ struct error dataset_add_picture(const struct domain *domain, struct arena *aren
 struct error dataset_check_room(const struct domain *domain, struct arena *arena, const struct caller *caller,
                                 const char *model_id, size_t more) __attribute__((warn_unused_result));
 
-/* Puts an asset, or one made of the picture (asset_id is NULL), in the place of a training image. */
+/* Puts an asset, or one made of the picture (asset_id is NULL), in the place of a training image, in its pairs too. */
 struct error dataset_replace(const struct domain *domain, struct arena *arena, const struct caller *caller,
                              const char *model_id, const char *training_image_id, const char *asset_id,
                              const struct picture *picture, struct training_image *replaced)

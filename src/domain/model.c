@@ -10,13 +10,14 @@
 #include "domain/model_index.h"
 #include "domain/page.h"
 #include "domain/tag.h"
+#include "domain/training_pair.h"
 #include "domain/training_parameters.h"
 
 #define MODEL_COLUMNS                                                                                                  \
     "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
     "parent_model_id, epoch, prompt_embedding, negative_prompt_embedding, thumbnail_asset_id, capabilities, tags, "    \
     "collection_ids, example_asset_ids, concepts, parameters, training_progress, training_stats, epochs, "             \
-    "training_image_count, training_image_preview, created_at, updated_at"
+    "training_image_count, training_image_preview, training_pair_preview, created_at, updated_at"
 
 static struct error read_preview(struct arena *arena, const char *text, struct model *model)
 {
@@ -69,10 +70,21 @@ static struct error read_model(struct arena *arena, struct db_rows *rows, struct
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         *texts[i] = db_text(arena, rows, column++);
     model->training_image_count = db_int(rows, column++);
-    const char *preview = db_text(arena, rows, column++);
+    const char *preview = db_text(arena, rows, column++), *pairs = db_text(arena, rows, column++);
     model->created_at = db_int(rows, column++);
     model->updated_at = db_int(rows, column);
+    TRY(training_pairs_read(arena, pairs, &model->pairs, &model->pair_count));
     return read_preview(arena, preview, model);
+}
+
+/* Beyond what the row keeps. */
+static struct error read_all_data(struct db_tx *tx, struct arena *arena, struct model *model)
+{
+    if (model->pair_count == model_preview_images)
+        TRY(training_pairs_list(tx, arena, model->id, training_pairs_max, &model->pairs, &model->pair_count));
+    if (model->training_image_count <= model_preview_images)
+        return OK;
+    return dataset_list(tx, arena, model->id, &model->images, &model->image_count);
 }
 
 struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, struct model *model)
@@ -127,9 +139,7 @@ struct error model_get(const struct domain *domain, struct arena *arena, const s
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
     TRY(model_find_readable(tx, arena, caller, id, model));
-    if (model->training_image_count <= model_preview_images)
-        return OK;
-    return dataset_list(tx, arena, id, &model->images, &model->image_count);
+    return read_all_data(tx, arena, model);
 }
 
 /* Creation. */
@@ -377,9 +387,7 @@ static struct error update_model(struct db_tx *tx, void *context)
                            db_t(model->parameters), db_t(model->thumbnail_asset_id), db_t(model->privacy),
                            db_t(model->capabilities), db_i(model->updated_at))));
     TRY(model_index_score(tx, model->id));
-    if (model->training_image_count <= model_preview_images)
-        return OK;
-    return dataset_list(tx, work->arena, model->id, &model->images, &model->image_count);
+    return read_all_data(tx, work->arena, model);
 }
 
 struct error model_update(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,

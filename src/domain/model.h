@@ -10,10 +10,11 @@
 
 enum {
     model_page_max = 500,
-    model_preview_images = 3, /* training images in a list row */
+    model_preview_images = 3, /* training images, and pairs of them, in a list row */
 };
 
 struct training_image;
+struct training_pair;
 
 struct model {
     const char *id, *project_id, *author_id;
@@ -29,6 +30,8 @@ struct model {
     int64_t training_image_count;
     struct training_image *images; /* the first model_preview_images, or all after model_get */
     size_t image_count;
+    struct training_pair *pairs; /* as images */
+    size_t pair_count;
     int64_t created_at, updated_at;
 };
 
@@ -41,7 +44,7 @@ struct model_new {
 struct error model_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
                           const struct model_new *values, struct model *model) __attribute__((warn_unused_result));
 
-/* One that the caller may read, with all training images. */
+/* One that the caller may read, with all training images and pairs. */
 struct error model_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                        struct model *model) __attribute__((warn_unused_result));
 

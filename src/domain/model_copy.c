@@ -8,6 +8,7 @@
 #include "domain/dataset.h"
 #include "domain/model_index.h"
 #include "domain/tag.h"
+#include "domain/training_pair.h"
 #include "domain/training_record.h"
 
 /* Assets. */
@@ -141,50 +142,22 @@ static struct error copy_images(struct db_tx *tx, struct asset_cloning *cloning,
         if (asset_id)
             TRY(dataset_insert(tx, copy, asset_id, (int64_t)i, cloning->now_ms));
     }
-    return dataset_changed(tx, cloning->map.arena, copy->id);
-}
-
-struct pair {
-    const char *source_id, *target_id, *instruction;
-    int64_t position;
-};
-
-static struct error list_pairs(struct db_tx *tx, struct arena *arena, const char *model_id, struct pair **pairs,
-                               size_t *count)
-{
-    struct db_rows *rows;
-    *pairs = arena_array(arena, training_images_max, sizeof **pairs);
-    TRY(db_query(tx, &rows,
-                 "SELECT source_id, target_id, instruction, position FROM training_pair WHERE model_id = ?1 "
-                 "ORDER BY position LIMIT ?2",
-                 DB_BIND(db_t(model_id), db_i(training_images_max))));
-    for (*count = 0;; (*count)++) {
-        bool row;
-        TRY(db_next(rows, &row));
-        if (!row)
-            return OK;
-        (*pairs)[*count] =
-            (struct pair){db_text(arena, rows, 0), db_text(arena, rows, 1), db_text(arena, rows, 2), db_int(rows, 3)};
-    }
+    return OK;
 }
 
 static struct error copy_pairs(struct db_tx *tx, const struct asset_cloning *cloning, const struct model *source,
                                const struct model *copy)
 {
-    struct pair *pairs;
+    struct training_pair *pairs;
     size_t count;
-    TRY(list_pairs(tx, cloning->map.arena, source->id, &pairs, &count));
+    TRY(training_pairs_list(tx, cloning->map.arena, source->id, training_pairs_max, &pairs, &count));
     for (size_t i = 0; i < count; i++) {
         const char *from = asset_map_get(&cloning->map, pairs[i].source_id);
         const char *to = asset_map_get(&cloning->map, pairs[i].target_id);
         if (from && to)
-            TRY(db_execute(tx, NULL,
-                           "INSERT INTO training_pair (model_id, project_id, position, source_id, target_id, "
-                           "instruction) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                           DB_BIND(db_t(copy->id), db_t(copy->project_id), db_i(pairs[i].position), db_t(from),
-                                   db_t(to), db_t(pairs[i].instruction))));
+            TRY(training_pair_insert(tx, copy, i, &(struct training_pair){from, to, pairs[i].instruction}));
     }
-    return OK;
+    return dataset_changed(tx, cloning->map.arena, copy->id);
 }
 
 /* What pictures stand for the model: thumbnail and examples. */

@@ -58,6 +58,28 @@ static struct error render_concepts(struct call *call, const struct model *model
     return OK;
 }
 
+static const char *unless_empty(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+void render_training_pair(const struct training_pair *pair, struct api_training_pair *out)
+{
+    *out = (struct api_training_pair){
+        .instruction = unless_empty(pair->instruction),
+        .source_id = pair->source_id,
+        .target_id = pair->target_id,
+    };
+}
+
+static void render_pairs(struct call *call, const struct model *model, struct api_model *out)
+{
+    out->training_image_pairs = arena_array(call->arena, model->pair_count + 1, sizeof *out->training_image_pairs);
+    out->training_image_pairs_count = model->pair_count;
+    for (size_t i = 0; i < model->pair_count; i++)
+        render_training_pair(&model->pairs[i], &out->training_image_pairs[i]);
+}
+
 /* There is no catalogue of classes: the slug is what the caller said, and nothing is made up around it. */
 static struct api_model_class *render_class(struct call *call, const struct model *model)
 {
@@ -139,11 +161,6 @@ static struct error render_lists(struct call *call, const struct model *model, s
     return json_to_strings(arena, model->example_asset_ids, &out->example_asset_ids, &out->example_asset_ids_count);
 }
 
-static const char *unless_empty(const char *text)
-{
-    return *text ? text : NULL;
-}
-
 struct error render_model(struct call *call, const struct model *model, struct api_model *out)
 {
     *out = (struct api_model){
@@ -168,6 +185,7 @@ struct error render_model(struct call *call, const struct model *model, struct a
         .thumbnail = asset_link(call, model->thumbnail_asset_id),
     };
     render_images(call, model, out);
+    render_pairs(call, model, out);
     render_compliance(model, out);
     TRY(render_lists(call, model, out));
     return render_objects(call, model, out);

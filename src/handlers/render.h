@@ -4,11 +4,13 @@
 #include "domain/asset.h"
 #include "domain/dataset.h"
 #include "domain/model.h"
+#include "domain/training_pair.h"
 #include "handlers/api.h"
 
 /* With as many training images as the model has loaded. */
 struct error render_model(struct call *call, const struct model *model, struct api_model *out)
     __attribute__((warn_unused_result));
+void render_training_pair(const struct training_pair *pair, struct api_training_pair *out);
 void render_training_image(struct call *call, const struct training_image *image, struct api_training_image *out);
 struct error render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
     __attribute__((warn_unused_result));

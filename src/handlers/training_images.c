@@ -101,3 +101,19 @@ struct error handle_delete_training_image(struct call *call, const struct api_de
     return dataset_remove(call->domain, call->arena, &call->caller, request->path.model_id,
                           request->path.training_image_id);
 }
+
+struct error handle_replace_training_pairs(struct call *call, const struct api_replace_training_pairs_request *request,
+                                           struct api_replace_training_pairs_answer *answer)
+{
+    const struct api_replace_training_pairs_body *body = &request->body;
+    struct training_pair *pairs = arena_array(call->arena, body->items_count + 1, sizeof *pairs);
+    answer->pairs = arena_array(call->arena, body->items_count + 1, sizeof *answer->pairs);
+    for (size_t i = 0; i < body->items_count; i++) {
+        const struct api_replace_training_pairs_item *item = &body->items[i];
+        pairs[i] = (struct training_pair){item->source_id, item->target_id, item->instruction ? item->instruction : ""};
+        render_training_pair(&pairs[i], &answer->pairs[i]);
+    }
+    answer->count = (double)(answer->pairs_count = body->items_count);
+    return training_pairs_replace(call->domain, call->arena, &call->caller, request->path.model_id, pairs,
+                                  body->items_count);
+}

@@ -80,6 +80,7 @@ ANSWERS = {
     "training_action": "TrainActionResponse",
     "add_training_image": "TrainingImageAddResponse",
     "replace_training_image": "TrainingImageReplaceResponse",
+    "replace_training_pairs": "TrainingImageReplacePairsResponse",
 }
 
 
@@ -156,3 +157,10 @@ def test_a_head_has_the_headers_of_a_get_and_no_body(client):
     model = client.create_model()
     head, get = (client.call(method, f"/models/{model['id']}") for method in ("HEAD", "GET"))
     assert head.status_code == 200 and head.content == b"" and head.headers["Content-Length"] == str(len(get.content))
+
+
+def test_the_generator_refuses_an_array_that_may_be_absent():
+    contract = copy.deepcopy(CONTRACT)
+    del contract["paths"]["/v1/models/{modelId}/training-images/pairs"]["put"]["requestBody"]["required"]
+    with pytest.raises(generator.Refused, match="must be required"):
+        generator.generate(contract)

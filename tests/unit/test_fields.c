@@ -138,6 +138,30 @@ static void wrong_types_name_the_field_by_path(void **state)
                    "parameters.samplePrompts[0] must be a string");
 }
 
+static void a_document_may_be_an_array(void **state)
+{
+    const struct fields *fields = &api_replace_training_pairs_body_fields;
+    struct api_replace_training_pairs_body body = {0}, empty = {0};
+    assert_ok(read_and_check(*state, fields,
+                             "[{\"sourceId\":\"a\",\"targetId\":\"b\",\"x\":[{\"y\":1}]},"
+                             "{\"targetId\":\"d\",\"sourceId\":\"c\",\"instruction\":\"red\"}]",
+                             &body));
+    assert_int_equal(body.items_count, 2);
+    assert_string_equal(body.items[0].target_id, "b");
+    assert_null(body.items[0].instruction);
+    assert_string_equal(body.items[1].instruction, "red");
+    assert_ok(read_and_check(*state, fields, "[]", &empty));
+    assert_non_null(empty.items);
+    assert_int_equal(empty.items_count, 0);
+    expect_refusal(*state, fields, "{}", NULL, "the body must be a JSON array");
+    expect_refusal(*state, fields, "null", NULL, "the body must be a JSON array");
+    expect_refusal(*state, fields, "[7]", "[0]", "[0] must be an object");
+    expect_refusal(*state, fields, "[{\"sourceId\":\"a\",\"targetId\":\"b\"},{\"sourceId\":[]}]", "[1].sourceId",
+                   "[1].sourceId must be a string");
+    expect_refusal(*state, fields, "[{\"sourceId\":\"a\",\"targetId\":\"b\"},{\"sourceId\":\"a\"}]", "[1].targetId",
+                   "[1].targetId is required");
+}
+
 static void every_limit_is_kept_and_named(void **state)
 {
     const struct fields *fields = &api_update_model_body_fields;
@@ -339,6 +363,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_last_of_duplicate_keys_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(unknown_fields_are_skipped_whatever_they_hold, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_types_name_the_field_by_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_document_may_be_an_array, setup, teardown),
         cmocka_unit_test_setup_teardown(every_limit_is_kept_and_named, setup, teardown),
         cmocka_unit_test_setup_teardown(length_is_counted_in_characters, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_array_is_refused_while_it_is_read, setup, teardown),

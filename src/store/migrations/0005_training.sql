@@ -1,0 +1,7 @@
+-- A list's row shows a model's first pairs as it shows its first images.
+ALTER TABLE model ADD COLUMN training_pair_preview TEXT NOT NULL DEFAULT '[]';
+
+-- What a plan would allow. NULL: no limit.
+ALTER TABLE team ADD COLUMN parallel_training_max BIGINT;
+ALTER TABLE team ADD COLUMN training_images_max BIGINT;
+ALTER TABLE team ADD COLUMN training_cooldown_s BIGINT;
