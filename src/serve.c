@@ -55,6 +55,7 @@ static const struct option serve_options[] = {
     {"captioner-model", "NAME", NULL, "the model to ask for there"},
     {"captioner-key", "KEY", NULL, "its bearer token; better given as MAQUETTE_CAPTIONER_KEY"},
     {"cache-mb", "N", "1024", "disk space for transformed pictures"},
+    {"purge-after", "DAYS", "30", "how long deleted models and assets keep their rows and bytes"},
     {"cors-origin", "ORIGIN", NULL, "a web page that may call the API; * for any"},
     {"log-json", NULL, NULL, "log lines as JSON"},
     {"quiet", NULL, NULL, "no log line for each request"},
@@ -163,6 +164,25 @@ static void log_collector_failure(struct error error)
     log_event(LOG_ERROR, "collector_trouble", "error=\"%s\"", error.text);
 }
 
+static void log_purged(const struct purged *purged)
+{
+    log_event(LOG_INFO, "purged", "models=%lld assets=%lld", (long long)purged->models, (long long)purged->assets);
+}
+
+static struct error start_collector(struct server *server)
+{
+    enum { day_ms = 24 * 60 * 60 * 1000, days_max = 36500 };
+    int days;
+    TRY(int_option(server, "purge-after", 0, days_max, &days));
+    return collector_start(&server->collector, &(struct collector_options){
+                                                   .domain = &server->domain,
+                                                   .purge_age_ms = (int64_t)days * day_ms,
+                                                   .jobs_dir = in_data(server, "jobs"),
+                                                   .failed = log_collector_failure,
+                                                   .purged = log_purged,
+                                               });
+}
+
 static struct error start_scheduler(struct server *server)
 {
     struct scheduler_options options = {.domain = &server->domain, .failed = log_job_failure};
@@ -264,7 +284,7 @@ static struct error start(struct server *server)
     TRY(key_ring_create(&server->app.keys, server->domain.db));
     TRY(documents_create(&server->app.documents));
     TRY(start_scheduler(server));
-    TRY(collector_start(&server->collector, &server->domain, log_collector_failure));
+    TRY(start_collector(server));
     TRY(start_http(server));
     const char *url = own_url(server, http_server_port(server->http));
     TRY(print_first_key(server, url));

@@ -63,12 +63,11 @@ struct error collector_run(const struct domain *domain, int64_t age_ms, int64_t 
 }
 
 struct collector {
-    const struct domain *domain;
-    void (*failed)(struct error error);
+    struct collector_options options;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t stop;
-    bool stopping;
+    bool stopping; /* set under the lock, and read without it between the writes of a purge */
 };
 
 static bool wait_for_next(struct collector *collector)
@@ -84,25 +83,36 @@ static bool wait_for_next(struct collector *collector)
     return !collector->stopping;
 }
 
+static void run_once(const struct collector *collector)
+{
+    const struct collector_options *options = &collector->options;
+    struct purged purged;
+    struct error error = purge_run(
+        options->domain, &(struct purge){options->purge_age_ms, options->jobs_dir, &collector->stopping}, &purged);
+    if (error.code)
+        options->failed(error);
+    if (purged.models || purged.assets)
+        options->purged(&purged);
+    error = collector_run(options->domain, collector_age_ms, NULL);
+    if (error.code)
+        options->failed(error);
+}
+
 static void *collector_main(void *argument)
 {
     struct collector *collector = argument;
-    do {
-        struct error error = collector_run(collector->domain, collector_age_ms, NULL);
-        if (error.code)
-            collector->failed(error);
-    } while (wait_for_next(collector));
+    do
+        run_once(collector);
+    while (wait_for_next(collector));
     return NULL;
 }
 
-struct error collector_start(struct collector **started, const struct domain *domain,
-                             void (*failed)(struct error error))
+struct error collector_start(struct collector **started, const struct collector_options *options)
 {
     struct collector *collector = calloc(1, sizeof *collector);
     if (!collector)
         return error_make(ERR_INTERNAL, "out of memory");
-    collector->domain = domain;
-    collector->failed = failed;
+    collector->options = *options;
     pthread_mutex_init(&collector->lock, NULL);
     pthread_cond_init(&collector->stop, NULL);
     int result = pthread_create(&collector->thread, NULL, collector_main, collector);
@@ -119,7 +129,7 @@ void collector_stop(struct collector *collector)
     if (!collector)
         return;
     pthread_mutex_lock(&collector->lock);
-    collector->stopping = true;
+    __atomic_store_n(&collector->stopping, true, __ATOMIC_RELAXED);
     pthread_cond_signal(&collector->stop);
     pthread_mutex_unlock(&collector->lock);
     pthread_join(collector->thread, NULL);

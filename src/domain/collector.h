@@ -3,15 +3,23 @@
  * file without a row, which the sweep of the next start finds. */
 #pragma once
 
-#include "domain/domain.h"
 #include "base/error.h"
+#include "domain/domain.h"
+#include "domain/purge.h"
 
 /* Rows first, then files. removed counts files; may be NULL. age_ms spares what was put later than that. */
 struct error collector_run(const struct domain *domain, int64_t age_ms, int64_t *removed)
     __attribute__((warn_unused_result));
 
-/* A thread that runs it at the start and every ten minutes. failed is called with each error, on that thread. */
+/* A thread that purges what was deleted and then runs it, at the start and every ten minutes. */
 struct collector;
-struct error collector_start(struct collector **collector, const struct domain *domain,
-                             void (*failed)(struct error error)) __attribute__((warn_unused_result));
+struct collector_options {
+    const struct domain *domain;
+    int64_t purge_age_ms; /* as in struct purge */
+    const char *jobs_dir;
+    void (*failed)(struct error error);          /* called with each error, on that thread */
+    void (*purged)(const struct purged *purged); /* and when something was */
+};
+struct error collector_start(struct collector **collector, const struct collector_options *options)
+    __attribute__((warn_unused_result));
 void collector_stop(struct collector *collector); /* NULL is fine */

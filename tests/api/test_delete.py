@@ -1,9 +1,13 @@
 """Deletion: of a model's images, of models, and what is left of them for others."""
 import base64
+import random
+import sqlite3
+import time
 
 import pytest
+import requests
 
-from conftest import data_url, png
+from conftest import Server, data_url, png
 
 
 def upload(client, seed):
@@ -116,3 +120,130 @@ def test_a_deleted_model_is_listed_as_deleted_and_not_found_otherwise(server):
     assert client.ok("GET", "/models")["models"] == []
     deleted = client.ok("GET", "/models", params={"status": "deleted"})["models"]
     assert [row["id"] for row in deleted] == [model] and deleted[0]["name"] == "gone"
+
+
+def rows(server, sql, *values):
+    connection = sqlite3.connect(f"file:{server.data}/maquette.db?mode=ro", uri=True)
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.close()
+
+
+def wait(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A server whose rounds of purging are its starts."""
+    server = Server(tmp_path / "data").start()
+    yield server
+    if server.process.poll() is None:
+        assert server.stop() == 0
+
+
+def restart(server, client, *arguments, how="stop"):
+    getattr(server, how)()
+    server.arguments = list(arguments)
+    server.start()
+    client.url = server.url
+
+
+def without_links(value):
+    """The server has another port after each start."""
+    if isinstance(value, list):
+        return [without_links(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_links(item) for key, item in value.items() if key not in ("url", "downloadUrl")}
+    return value
+
+
+def train(client, model):
+    parameters = {"maxTrainSteps": 4, "rank": 4, "seed": 7, "validationPrompt": "a disc", "validationFrequency": 2}
+    job = client.ok("PUT", f"/models/{model}/train", json={"parameters": parameters})["job"]["jobId"]
+    assert client.wait_for_job(job)["status"] == "success"
+    return job
+
+
+def test_a_purge_frees_what_only_the_deleted_model_needed(own):
+    client = own.client()
+    model, other = client.create_model()["id"], client.create_model()["id"]
+    ids = [client.add_image(model, data_url(png(64, 64, seed)), "disc.png")["id"] for seed in range(3)]
+    library = upload(client, 7)
+    client.ok("POST", f"/models/{model}/training-images", json={"assetId": library})
+    client.ok("POST", f"/models/{other}/training-images", json={"assetId": ids[0]})
+    client.ok("PUT", f"/assets/{ids[1]}/tags", json={"add": ["tagged"]})
+    job = train(client, model)
+    kept = client.ok("POST", f"/models/{model}/copy", json={"copyAsTrained": True})["model"]
+    assert (own.data / "jobs" / job).is_dir()
+    client.ok("DELETE", f"/models/{model}")
+    restart(own, client, "--purge-after", "1")
+    assert len(client.ok("GET", "/models", params={"status": "deleted"})["models"]) == 1
+    assert client.job(job)["status"] == "success"
+    restart(own, client, "--purge-after", "0")
+    wait(lambda: not client.ok("GET", "/models", params={"status": "deleted"})["models"])
+    assert rows(own, "SELECT count(*) FROM model WHERE id = ?", model) == [(0,)]
+    client.refused(404, "GET", f"/jobs/{job}")
+    assert not (own.data / "jobs" / job).exists()
+    for asset in ids[1:]:
+        client.refused(404, "GET", f"/assets/{asset}")
+    assert client.ok("GET", f"/assets/{library}")
+    assert images_of(client, other) == ids[:1]
+    assert [tag["itemCount"] for tag in client.ok("GET", "/tags")["tags"]] == [1]  # of the copy's asset
+    left = model_of(client, kept["id"])
+    assert without_links(left) == without_links(kept)
+    url = client.wait_for_job(client.ok("POST", f"/models/{kept['id']}/download")["jobId"])["metadata"]["output"]["downloadUrl"]
+    assert requests.get(url, timeout=30).status_code == 200
+    # What lived on for the other model goes with that one.
+    client.ok("DELETE", f"/models/{other}")
+    restart(own, client, "--purge-after", "0")
+    wait(lambda: not client.ok("GET", "/models", params={"status": "deleted"})["models"])
+    client.refused(404, "GET", f"/assets/{ids[0]}")
+    assert rows(own, "PRAGMA foreign_key_check") == [] and rows(own, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_deleted_assets_are_purged_too(own):
+    client = own.client()
+    model = client.create_model()["id"]
+    ids = [client.add_image(model, data_url(png(16, 16, seed)), "disc.png")["id"] for seed in range(3)]
+    delete_images(client, model, ids[:2])
+    restart(own, client)
+    assert rows(own, "SELECT count(*) FROM asset") == [(3,)]
+    restart(own, client, "--purge-after", "0")
+    wait(lambda: rows(own, "SELECT count(*) FROM asset") == [(1,)])
+    assert images_of(client, model) == ids[2:]
+
+
+def test_a_purge_that_is_killed_goes_on_where_it_was(own):
+    """Kills at every moment: in the end all that was deleted is gone, and what was copied is whole."""
+    client = own.client()
+    kept = []
+    for number in range(30):
+        model = client.create_model(name=str(number))["id"]
+        ids = [upload(client, number * 5 + seed) for seed in range(2)]
+        for seed in range(5):
+            client.add_image(model, data_url(png(16, 16, seed)), "disc.png")
+        client.ok("POST", f"/models/{model}/training-images", json={"assetIds": ids})
+        client.ok("PUT", f"/models/{model}/tags", json={"add": ["all"]})
+        if number % 3 == 0:
+            kept.append(client.ok("POST", f"/models/{model}/copy")["model"])
+        client.ok("DELETE", f"/models/{model}")
+    chance, kills = random.Random(3), 0
+    restart(own, client, "--purge-after", "0", how="kill")
+    while rows(own, "SELECT count(*) FROM model WHERE deleted_at > 0") != [(0,)] and kills < 60:
+        time.sleep(chance.random() * 0.004)
+        restart(own, client, "--purge-after", "0", how="kill")
+        kills += 1
+    wait(lambda: rows(own, "SELECT count(*) FROM model WHERE deleted_at > 0") == [(0,)])
+    assert rows(own, "SELECT count(*) FROM model") == [(len(kept),)]
+    assert rows(own, "SELECT count(*) FROM asset") == [(60 + 7 * len(kept),)]
+    assert rows(own, "SELECT name, item_count FROM tag") == [("all", len(kept))]
+    assert rows(own, "PRAGMA foreign_key_check") == [] and rows(own, "PRAGMA integrity_check") == [("ok",)]
+    for model in kept:
+        left = model_of(client, model["id"])
+        assert [image["id"] for image in left["trainingImages"]] == [image["id"] for image in model["trainingImages"]]
+        assert all(requests.get(image["downloadUrl"], timeout=10).status_code == 200 for image in left["trainingImages"])
