@@ -12,6 +12,17 @@ static struct training_image image_of(const struct asset *asset, int64_t added_a
     return (struct training_image){asset->id, asset->name, asset->description, asset->automatic_captioning, added_at};
 }
 
+static struct training_image read_image(struct arena *arena, struct db_rows *rows)
+{
+    return (struct training_image){
+        .id = db_text(arena, rows, 0),
+        .name = db_text(arena, rows, 1),
+        .description = db_text(arena, rows, 2),
+        .automatic_captioning = db_text(arena, rows, 3),
+        .created_at = db_int(rows, 4),
+    };
+}
+
 static struct error read_images(struct db_tx *tx, struct arena *arena, const char *model_id, int64_t limit,
                                 struct training_image *images, size_t *count)
 {
@@ -25,13 +36,7 @@ static struct error read_images(struct db_tx *tx, struct arena *arena, const cha
         TRY(db_next(rows, &row));
         if (!row)
             return OK;
-        images[(*count)++] = (struct training_image){
-            .id = db_text(arena, rows, 0),
-            .name = db_text(arena, rows, 1),
-            .description = db_text(arena, rows, 2),
-            .automatic_captioning = db_text(arena, rows, 3),
-            .created_at = db_int(rows, 4),
-        };
+        images[(*count)++] = read_image(arena, rows);
     }
 }
 
@@ -40,6 +45,40 @@ struct error dataset_list(struct db_tx *tx, struct arena *arena, const char *mod
 {
     *images = arena_array(arena, training_images_max, sizeof **images);
     return read_images(tx, arena, model_id, training_images_max, *images, count);
+}
+
+static struct error list_some(struct db_tx *tx, struct arena *arena, struct model *models, size_t count)
+{
+    const char *ids[db_in_max];
+    struct db_rows *rows;
+    for (size_t i = 0; i < count; i++)
+        ids[i] = models[i].id;
+    TRY(db_query_in(tx, &rows,
+                    "SELECT a.id, a.name, a.description, a.automatic_captioning, t.created_at, t.model_id "
+                    "FROM training_image t JOIN asset a ON a.id = t.asset_id WHERE t.model_id IN (" DB_IN ") "
+                    "ORDER BY t.model_id, t.position",
+                    ids, count));
+    struct model *model = NULL;
+    for (bool row;;) {
+        TRY(db_next(rows, &row));
+        if (!row)
+            return OK;
+        const char *model_id = db_text(arena, rows, 5);
+        for (size_t i = 0; i < count && (!model || strcmp(model->id, model_id) != 0); i++)
+            model = &models[i];
+        model->images[model->image_count++] = read_image(arena, rows);
+    }
+}
+
+struct error dataset_list_many(struct db_tx *tx, struct arena *arena, struct model *models, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        models[i].images = arena_array(arena, (size_t)models[i].training_image_count + 1, sizeof *models[i].images);
+        models[i].image_count = 0;
+    }
+    for (size_t at = 0; at < count; at += db_in_max)
+        TRY(list_some(tx, arena, models + at, count - at < db_in_max ? count - at : db_in_max));
+    return OK;
 }
 
 /* What a model's row keeps of its images, so that a page of models is one query. */

@@ -16,6 +16,10 @@ struct training_image {
 struct error dataset_list(struct db_tx *tx, struct arena *arena, const char *model_id, struct training_image **images,
                           size_t *count) __attribute__((warn_unused_result));
 
+/* The same for many models at once: each gets all its images. */
+struct error dataset_list_many(struct db_tx *tx, struct arena *arena, struct model *models, size_t count)
+    __attribute__((warn_unused_result));
+
 /* Adds existing assets, all or none. ERR_INVALID: over dataset_add_max ids, one that is a training image already, or
  * a model that is training; ERR_PLAN_LIMIT: over training_images_max; ERR_NOT_FOUND: an unknown model or asset. */
 struct error dataset_add_assets(const struct domain *domain, struct arena *arena, const struct caller *caller,

@@ -8,16 +8,9 @@
 #include "domain/composition.h"
 #include "domain/dataset.h"
 #include "domain/model_index.h"
-#include "domain/page.h"
 #include "domain/tag.h"
 #include "domain/training_pair.h"
 #include "domain/training_parameters.h"
-
-#define MODEL_COLUMNS                                                                                                  \
-    "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
-    "parent_model_id, epoch, prompt_embedding, negative_prompt_embedding, thumbnail_asset_id, capabilities, tags, "    \
-    "collection_ids, example_asset_ids, concepts, parameters, training_progress, training_stats, epochs, "             \
-    "training_image_count, training_image_preview, training_pair_preview, created_at, updated_at"
 
 static struct error read_preview(struct arena *arena, const char *text, struct model *model)
 {
@@ -38,7 +31,7 @@ static struct error read_preview(struct arena *arena, const char *text, struct m
     return OK;
 }
 
-static struct error read_model(struct arena *arena, struct db_rows *rows, struct model *model)
+struct error model_read(struct arena *arena, struct db_rows *rows, struct model *model)
 {
     int column = 0;
     *model = (struct model){0};
@@ -72,7 +65,8 @@ static struct error read_model(struct arena *arena, struct db_rows *rows, struct
     model->training_image_count = db_int(rows, column++);
     const char *preview = db_text(arena, rows, column++), *pairs = db_text(arena, rows, column++);
     model->created_at = db_int(rows, column++);
-    model->updated_at = db_int(rows, column);
+    model->updated_at = db_int(rows, column++);
+    model->deleted_at = db_int(rows, column);
     TRY(training_pairs_read(arena, pairs, &model->pairs, &model->pair_count));
     return read_preview(arena, preview, model);
 }
@@ -95,7 +89,7 @@ struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, s
     TRY(db_next(rows, &row));
     if (!row)
         return error_make(ERR_NOT_FOUND, "Model %.64s not found", id);
-    TRY(read_model(arena, rows, model));
+    TRY(model_read(arena, rows, model));
     return db_next(rows, &row); /* ends the rows, so that the statement serves the next look-up */
 }
 
@@ -103,7 +97,7 @@ static struct error find_for(enum access_action action, struct db_tx *tx, struct
                              const struct caller *caller, const char *id, struct model *model)
 {
     TRY(model_find(tx, arena, id, model));
-    struct access_thing thing = {model->project_id, model->privacy, false};
+    struct access_thing thing = {model->project_id, model->privacy, model->deleted_at != 0};
     return access_check(caller, action, &thing, "Model", id);
 }
 
@@ -207,73 +201,6 @@ struct error model_create(const struct domain *domain, struct arena *arena, cons
         .updated_at = now_ms,
     };
     return db_write(domain->db, insert_model, &(struct insert_work){arena, caller, model});
-}
-
-/* Pages. */
-
-static const char list_name[] = "models";
-
-/* Where the page starts: the token, or the date that bounds the list on that side when that is further on. */
-static struct error start(struct arena *arena, const struct model_filter *filter, struct page_key *from)
-{
-    struct page_key first;
-    TRY(page_start(arena, NULL, "", filter->ascending, &first));
-    if (filter->ascending ? filter->created_after : filter->created_before)
-        first.value = filter->ascending ? filter->created_after : filter->created_before;
-    TRY(page_start(arena, filter->token, list_name, filter->ascending, from));
-    if (page_compare(from, &first, filter->ascending) < 0)
-        *from = first;
-    return OK;
-}
-
-/* ?1 project, ?2 ?3 cursor, ?4 the date on the other side, ?5 rows, ?6 status. */
-#define PAGE_SQL(condition, less, more, direction)                                                                     \
-    "SELECT " MODEL_COLUMNS " FROM model WHERE project_id = ?1 AND " condition " AND (created_at, id) " less           \
-    " (?2, ?3) AND created_at " more " ?4 ORDER BY created_at " direction ", id " direction " LIMIT ?5"
-#define PAGE_DOWN(condition) PAGE_SQL(condition, "<", ">", "DESC")
-#define PAGE_UP(condition) PAGE_SQL(condition, ">", "<", "ASC")
-
-static const char *page_sql(const struct model_filter *filter)
-{
-    if (!filter->status)
-        return filter->ascending ? PAGE_UP("deleted_at = 0") : PAGE_DOWN("deleted_at = 0");
-    if (!strcmp(filter->status, "deleted"))
-        return filter->ascending ? PAGE_UP("deleted_at > 0") : PAGE_DOWN("deleted_at > 0");
-    return filter->ascending ? PAGE_UP("deleted_at = 0 AND status = ?6") : PAGE_DOWN("deleted_at = 0 AND status = ?6");
-}
-
-static struct error query_page(struct db_tx *tx, struct db_rows **rows, const struct caller *caller,
-                               const struct model_filter *filter, const struct page_key *from)
-{
-    int64_t other_side = filter->ascending ? (filter->created_before ? filter->created_before : INT64_MAX)
-                                           : (filter->created_after ? filter->created_after : INT64_MIN);
-    bool by_status = filter->status && strcmp(filter->status, "deleted") != 0;
-    const struct db_value values[] = {db_t(caller->project_id), db_i(from->value),           db_t(from->id),
-                                      db_i(other_side),         db_i(filter->page_size + 1), db_t(filter->status)};
-    return db_query(tx, rows, page_sql(filter), values, by_status ? 6 : 5);
-}
-
-struct error model_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                        const struct model_filter *filter, struct model_page *page)
-{
-    struct db_tx *tx CLEANUP_DB_READ = NULL;
-    struct db_rows *rows;
-    struct page_key from;
-    TRY(start(arena, filter, &from));
-    TRY(db_read_begin(domain->db, &tx));
-    TRY(query_page(tx, &rows, caller, filter, &from));
-    *page = (struct model_page){.models = arena_array(arena, (size_t)filter->page_size, sizeof *page->models)};
-    for (bool row;;) {
-        TRY(db_next(rows, &row));
-        if (!row)
-            return OK;
-        if (page->count == (size_t)filter->page_size)
-            break;
-        TRY(read_model(arena, rows, &page->models[page->count++]));
-    }
-    const struct model *last = &page->models[page->count - 1];
-    page->next_token = page_token(arena, list_name, &(struct page_key){last->created_at, last->id});
-    return OK;
 }
 
 /* Changes. */

@@ -8,10 +8,7 @@
 #include "domain/domain.h"
 #include "store/db.h"
 
-enum {
-    model_page_max = 500,
-    model_preview_images = 3, /* training images, and pairs of them, in a list row */
-};
+enum { model_preview_images = 3 /* training images, and pairs of them, in a list row */ };
 
 struct training_image;
 struct training_pair;
@@ -33,6 +30,7 @@ struct model {
     struct training_pair *pairs; /* as images */
     size_t pair_count;
     int64_t created_at, updated_at;
+    int64_t deleted_at; /* 0 while it is not */
 };
 
 struct model_new {
@@ -63,20 +61,14 @@ struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, s
 bool model_is_training(const struct model *model);
 bool model_has_epoch(struct arena *arena, const struct model *model, const char *epoch);
 
-struct model_filter {
-    const char *status;                    /* NULL for all; "deleted" for the deleted ones */
-    int64_t created_after, created_before; /* exclusive; 0 for none */
-    bool ascending;
-    int page_size;     /* 1 to model_page_max */
-    const char *token; /* of the page before; NULL or "" for the first */
-};
-struct model_page {
-    struct model *models;
-    size_t count;
-    const char *next_token; /* NULL on the last page */
-};
-struct error model_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                        const struct model_filter *filter, struct model_page *page) __attribute__((warn_unused_result));
+/* For other queries that give models: columns in this order, from the first on. */
+#define MODEL_COLUMNS                                                                                                  \
+    "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
+    "parent_model_id, epoch, prompt_embedding, negative_prompt_embedding, thumbnail_asset_id, capabilities, tags, "    \
+    "collection_ids, example_asset_ids, concepts, parameters, training_progress, training_stats, epochs, "             \
+    "training_image_count, training_image_preview, training_pair_preview, created_at, updated_at, deleted_at"
+struct error model_read(struct arena *arena, struct db_rows *rows, struct model *model)
+    __attribute__((warn_unused_result));
 
 enum model_set {
     MODEL_SET_NAME = 1 << 0,

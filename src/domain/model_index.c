@@ -36,6 +36,7 @@ struct error model_index_labels(struct db_tx *tx, struct arena *arena, const cha
     if (!row)
         return OK;
     const char *tags = db_text(arena, rows, 0), *collection_ids = db_text(arena, rows, 1);
+    TRY(db_next(rows, &row));
     TRY(insert_labels(tx, arena, model_id, "tag", tags));
     return insert_labels(tx, arena, model_id, "collection", collection_ids);
 }
@@ -66,6 +67,7 @@ struct error model_index_score(struct db_tx *tx, const char *model_id)
     if (!row)
         return OK;
     struct model_worth worth = {db_int(rows, 0), db_int(rows, 1), db_int(rows, 2), db_int(rows, 3), db_int(rows, 4)};
+    TRY(db_next(rows, &row));
     return db_execute(tx, NULL, "UPDATE model SET score = ?2 WHERE id = ?1 AND score <> ?2",
                       DB_BIND(db_t(model_id), db_i(model_score(&worth))));
 }

@@ -7,7 +7,7 @@
 #include "handlers/documents.h"
 #include "handlers/render.h"
 
-enum { list_text_bytes_max = 64 * 1024, page_size_default = 100 };
+enum { list_text_bytes_max = 64 * 1024 };
 
 static struct error concepts_text(struct arena *arena, const struct api_model_concept *concepts, size_t count,
                                   const char **text)
@@ -39,28 +39,6 @@ static struct error answer_model(struct call *call, const struct model *model, s
 {
     answer->model = ARENA_NEW(call->arena, struct api_model);
     return render_model(call, model, answer->model);
-}
-
-struct error handle_list_models(struct call *call, const struct api_list_models_request *request,
-                                struct api_list_models_answer *answer)
-{
-    const struct api_list_models_query *query = &request->query;
-    struct model_filter filter = {
-        .status = query->status,
-        .page_size = query->has_page_size ? (int)query->page_size : page_size_default,
-        .token = query->pagination_token,
-    };
-    struct model_page page;
-    answer->models = arena_array(call->arena, (size_t)filter.page_size, sizeof *answer->models);
-    if (query->privacy && !strcmp(query->privacy, "public")) /* no model is */
-        return OK;
-    if (call->caller.kind == CALLER_PUBLIC)
-        return error_make(ERR_FORBIDDEN, "public-auth-token lists public models only: send privacy=public");
-    TRY(model_list(call->domain, call->arena, &call->caller, &filter, &page));
-    for (size_t i = 0; i < page.count; i++)
-        TRY(render_model(call, &page.models[i], &answer->models[answer->models_count++]));
-    answer->next_pagination_token = page.next_token;
-    return OK;
 }
 
 struct error handle_create_model(struct call *call, const struct api_create_model_request *request,
@@ -96,6 +74,16 @@ struct error handle_retrieve_model(struct call *call, const struct api_retrieve_
     TRY(model_get(call->domain, call->arena, &call->caller, id, &model));
     TRY(answer_model(call, &model, answer));
     return documents_answer(call, key, generation, &api_model_answer_fields, answer);
+}
+
+/* To everyone the same, the model's own project too: what is not public is not there. */
+struct error handle_retrieve_public_model(struct call *call, const struct api_retrieve_public_model_request *request,
+                                          struct api_model_answer *answer)
+{
+    const struct caller everyone = {.kind = CALLER_PUBLIC};
+    struct model model;
+    TRY(model_get(call->domain, call->arena, &everyone, request->path.model_id, &model));
+    return answer_model(call, &model, answer);
 }
 
 static unsigned when(bool sent, enum model_set bit)

@@ -52,6 +52,17 @@ struct error db_execute(struct db_tx *tx, int64_t *changed, const char *sql, con
     return OK;
 }
 
+struct error db_query_in(struct db_tx *tx, struct db_rows **rows, const char *sql, const char *const *texts,
+                         size_t count)
+{
+    struct db_value values[db_in_max];
+    if (count > db_in_max)
+        return error_make(ERR_INTERNAL, "%zu values for one IN, at most %d", count, db_in_max);
+    for (size_t i = 0; i < db_in_max; i++)
+        values[i] = db_t(i < count ? texts[i] : NULL);
+    return db_query(tx, rows, sql, values, db_in_max);
+}
+
 char *db_text(struct arena *arena, struct db_rows *rows, int column)
 {
     size_t size;

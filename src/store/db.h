@@ -97,6 +97,17 @@ struct error db_next(struct db_rows *rows, bool *row) __attribute__((warn_unused
 struct error db_execute(struct db_tx *tx, int64_t *changed, const char *sql, const struct db_value *values,
                         size_t value_count) __attribute__((warn_unused_result));
 
+/* "?1, ?2, ... ?100" for a column IN (...) of up to db_in_max texts; db_query_in leaves the rest NULL. */
+enum { db_in_max = 100 };
+#define DB_IN_TEN(tens)                                                                                                \
+    "?" tens "0, ?" tens "1, ?" tens "2, ?" tens "3, ?" tens "4, ?" tens "5, ?" tens "6, ?" tens "7, ?" tens           \
+    "8, ?" tens "9, "
+#define DB_IN                                                                                                          \
+    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, " DB_IN_TEN("1") DB_IN_TEN("2") DB_IN_TEN("3") DB_IN_TEN("4") DB_IN_TEN("5")  \
+        DB_IN_TEN("6") DB_IN_TEN("7") DB_IN_TEN("8") DB_IN_TEN("9") "?100"
+struct error db_query_in(struct db_tx *tx, struct db_rows **rows, const char *sql, const char *const *texts,
+                         size_t count) __attribute__((warn_unused_result));
+
 /* Of the current row; columns count from 0. */
 char *db_text(struct arena *arena, struct db_rows *rows, int column); /* a copy; NULL for SQL NULL */
 int64_t db_int(struct db_rows *rows, int column);                     /* 0 for SQL NULL */
