@@ -65,5 +65,9 @@ struct error fields_read_text(struct arena *arena, const struct fields *fields, 
 /* Every limit of the table: `name must be at most 64 characters long`, `concepts[1].scale must be at least -2`. */
 struct error fields_check(const struct fields *fields, const void *object) __attribute__((warn_unused_result));
 
+/* Makes optional fields that break a limit absent: for values of ours that the contract has no room for. Not inside of
+ * objects and arrays; what fields_check says of required ones stays as it is. */
+void fields_drop_invalid(const struct fields *fields, void *object);
+
 /* Absent optional fields are left out. key is NULL at the root and inside arrays. */
 void fields_write(struct json_writer *writer, const char *key, const struct fields *fields, const void *object);

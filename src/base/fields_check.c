@@ -139,3 +139,17 @@ struct error fields_check(const struct fields *fields, const void *object)
 {
     return check_object(NULL, fields, object);
 }
+
+void fields_drop_invalid(const struct fields *fields, void *object)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        const struct field *field = &fields->list[i];
+        if (field->required || !check_field(NULL, field, object).code)
+            continue;
+        char *target = (char *)object + field->offset;
+        if (field->has_mark)
+            *(bool *)((char *)object + field->mark_offset) = false;
+        if (field->kind != FIELD_NUMBER && field->kind != FIELD_BOOL)
+            *(void **)target = NULL;
+    }
+}

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "blob/blob.h"
 #include "domain/access.h"
 #include "domain/dataset.h"
@@ -70,6 +71,7 @@ void asset_init(struct asset *asset, struct arena *arena, const char *project_id
         .source = source,
         .kind = "image",
         .privacy = "private",
+        .collection_ids = "[]",
         .size = picture->size,
         .width = picture->info.width,
         .height = picture->info.height,
@@ -89,73 +91,124 @@ struct error blob_row_insert(struct db_tx *tx, const char *sha256, int64_t size,
 struct error asset_insert(struct db_tx *tx, const struct asset *asset)
 {
     TRY(blob_row_insert(tx, asset->sha256, asset->size, asset->created_at));
-    return db_execute(tx, NULL,
-                      "INSERT INTO asset (id, project_id, author_id, blob_sha256, name, description, "
-                      "automatic_captioning, mime_type, type, source, kind, parent_id, size, width, height, hide, "
-                      "created_at, updated_at, tags, model_id, job_id, dataset_model_id) VALUES "
-                      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
-                      "?21, ?22)",
-                      DB_BIND(db_t(asset->id), db_t(asset->project_id), db_t(asset->author_id), db_t(asset->sha256),
-                              db_t(asset->name), db_t(asset->description), db_t(asset->automatic_captioning),
-                              db_t(asset->mime_type), db_t(asset->type), db_t(asset->source), db_t(asset->kind),
-                              db_t(asset->parent_id), db_i(asset->size), db_i(asset->width), db_i(asset->height),
-                              db_i(asset->hide), db_i(asset->created_at), db_i(asset->updated_at),
-                              db_t(asset->tags ? asset->tags : "[]"), db_t(asset->model_id), db_t(asset->job_id),
-                              db_t(asset->dataset_model_id)));
+    return db_execute(
+        tx, NULL,
+        "INSERT INTO asset (id, project_id, author_id, blob_sha256, name, description, automatic_captioning, "
+        "mime_type, type, source, kind, parent_id, size, width, height, hide, created_at, updated_at, root_parent_id, "
+        "model_id, inference_id, job_id, generation, original_asset_id, source_project_id, copied_at, collection_ids, "
+        "tags, "
+        "dataset_model_id) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, "
+        "?23, ?24, ?25, ?26, ?27, ?28, ?29)",
+        DB_BIND(db_t(asset->id), db_t(asset->project_id), db_t(asset->author_id), db_t(asset->sha256),
+                db_t(asset->name), db_t(asset->description), db_t(asset->automatic_captioning), db_t(asset->mime_type),
+                db_t(asset->type), db_t(asset->source), db_t(asset->kind), db_t(asset->parent_id), db_i(asset->size),
+                db_i(asset->width), db_i(asset->height), db_i(asset->hide), db_i(asset->created_at),
+                db_i(asset->updated_at), db_t(asset->root_parent_id), db_t(asset->model_id), db_t(asset->inference_id),
+                db_t(asset->job_id), db_t(asset->generation), db_t(asset->original_asset_id),
+                db_t(asset->source_project_id), db_i(asset->copied_at),
+                db_t(asset->collection_ids ? asset->collection_ids : "[]"), db_t(asset->tags ? asset->tags : "[]"),
+                db_t(asset->dataset_model_id)));
 }
 
 struct create_work {
-    const struct asset *asset;
+    struct asset *asset;
     struct arena *arena;
     const struct caller *caller;
+    const struct asset_options *options;
 };
+
+static struct error find_ancestors(struct db_tx *tx, const struct create_work *work)
+{
+    struct asset parent, *asset = work->asset;
+    TRY(asset_find_owned(tx, work->arena, work->caller, work->options->parent_id, &parent));
+    asset->parent_id = parent.id;
+    asset->root_parent_id = parent.root_parent_id ? parent.root_parent_id : parent.id;
+    return OK;
+}
+
+static struct error join_collections(struct db_tx *tx, const struct create_work *work)
+{
+    const struct asset *asset = work->asset;
+    for (size_t i = 0; i < work->options->collection_count; i++)
+        TRY(db_execute(tx, NULL,
+                       "INSERT INTO collection_asset (collection_id, asset_id, created_at, updated_at) "
+                       "VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                       DB_BIND(db_t(work->options->collection_ids[i]), db_t(asset->id), db_i(asset->created_at),
+                               db_i(asset->updated_at))));
+    return OK;
+}
 
 static struct error create_asset(struct db_tx *tx, void *context)
 {
     const struct create_work *work = context;
-    struct asset parent;
-    if (work->asset->parent_id)
-        TRY(asset_find_owned(tx, work->arena, work->caller, work->asset->parent_id, &parent));
-    return asset_insert(tx, work->asset);
+    if (work->options->parent_id)
+        TRY(find_ancestors(tx, work));
+    TRY(asset_insert(tx, work->asset));
+    return join_collections(tx, work);
+}
+
+/* Each id once, in order. */
+static const char *unique_array(struct arena *arena, const char *const *ids, size_t count)
+{
+    const char **unique = arena_array(arena, count + 1, sizeof *unique);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = 0;
+        while (at < kept && strcmp(unique[at], ids[i]) != 0)
+            at++;
+        unique[at] = ids[i];
+        kept += at == kept;
+    }
+    return json_from_strings(arena, unique, kept);
 }
 
 struct error asset_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                          const struct picture *picture, bool hide, const char *parent_id, struct asset *asset)
+                          const struct picture *picture, const struct asset_options *options, struct asset *asset)
 {
     asset_init(asset, arena, caller->project_id, caller->key_id, picture, "uploaded", "uploaded");
-    asset->hide = hide;
-    asset->parent_id = parent_id;
-    return db_write(domain->db, create_asset, &(struct create_work){asset, arena, caller});
+    asset->hide = options->hide;
+    asset->collection_ids = unique_array(arena, options->collection_ids, options->collection_count);
+    return db_write(domain->db, create_asset, &(struct create_work){asset, arena, caller, options});
 }
 
 void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset)
 {
     static const char *const privacies[] = {"private", "unlisted", "public"};
-    *asset = (struct asset){
-        .id = db_text(arena, rows, first),
-        .project_id = db_text(arena, rows, first + 1),
-        .author_id = db_text(arena, rows, first + 2),
-        .sha256 = db_text(arena, rows, first + 3),
-        .name = db_text(arena, rows, first + 4),
-        .description = db_text(arena, rows, first + 5),
-        .automatic_captioning = db_text(arena, rows, first + 6),
-        .mime_type = db_text(arena, rows, first + 7),
-        .type = db_text(arena, rows, first + 8),
-        .source = db_text(arena, rows, first + 9),
-        .kind = db_text(arena, rows, first + 10),
-        .parent_id = db_text(arena, rows, first + 11),
-        .size = db_int(rows, first + 12),
-        .width = db_int(rows, first + 13),
-        .height = db_int(rows, first + 14),
-        .hide = db_int(rows, first + 15) != 0,
-        .created_at = db_int(rows, first + 16),
-        .updated_at = db_int(rows, first + 17),
-        .tags = db_text(arena, rows, first + 18),
-        .model_id = db_text(arena, rows, first + 19),
-        .job_id = db_text(arena, rows, first + 20),
-        .dataset_model_id = db_text(arena, rows, first + 21),
-        .privacy = privacies[db_int(rows, first + 22)],
-    };
+    *asset = (struct asset){0};
+    const char **const texts[] = {&asset->id,
+                                  &asset->project_id,
+                                  &asset->author_id,
+                                  &asset->sha256,
+                                  &asset->name,
+                                  &asset->description,
+                                  &asset->automatic_captioning,
+                                  &asset->mime_type,
+                                  &asset->type,
+                                  &asset->source,
+                                  &asset->kind,
+                                  &asset->parent_id,
+                                  &asset->root_parent_id,
+                                  &asset->model_id,
+                                  &asset->inference_id,
+                                  &asset->job_id,
+                                  &asset->generation,
+                                  &asset->original_asset_id,
+                                  &asset->source_project_id,
+                                  &asset->dataset_model_id,
+                                  &asset->collection_ids,
+                                  &asset->tags};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        *texts[i] = db_text(arena, rows, first++);
+    asset->size = db_int(rows, first++);
+    asset->width = db_int(rows, first++);
+    asset->height = db_int(rows, first++);
+    asset->hide = db_int(rows, first++) != 0;
+    asset->is_training_image = db_int(rows, first++) != 0;
+    asset->copied_at = db_int(rows, first++);
+    asset->created_at = db_int(rows, first++);
+    asset->updated_at = db_int(rows, first++);
+    asset->privacy = privacies[db_int(rows, first)];
 }
 
 static struct error read_found(struct db_rows *rows, struct arena *arena, const char *id, struct asset *asset)
@@ -231,6 +284,8 @@ static struct error update_asset(struct db_tx *tx, void *context)
     asset->updated_at = clock_now_ms();
     TRY(db_execute(tx, NULL, "UPDATE asset SET name = ?2, description = ?3, updated_at = ?4 WHERE id = ?1",
                    DB_BIND(db_t(asset->id), db_t(asset->name), db_t(asset->description), db_i(asset->updated_at))));
+    TRY(db_execute(tx, NULL, "UPDATE collection_asset SET updated_at = ?2 WHERE asset_id = ?1",
+                   DB_BIND(db_t(asset->id), db_i(asset->updated_at))));
     return dataset_asset_changed(tx, work->arena, asset->id);
 }
 

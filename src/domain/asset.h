@@ -14,14 +14,18 @@ struct asset {
     const char *id, *project_id, *author_id;
     const char *sha256; /* of the blob */
     const char *name, *description, *automatic_captioning;
-    const char *mime_type, *type, *source, *kind; /* "image/png", "uploaded", "uploaded", "image" */
-    const char *parent_id;                        /* NULL when none */
-    const char *privacy;                          /* that of the most open model that shows it; else "private" */
+    const char *mime_type, *type, *source, *kind;      /* "image/png", "uploaded", "uploaded", "image" */
+    const char *parent_id, *root_parent_id;            /* these may be NULL */
+    const char *model_id, *inference_id, *job_id;      /* what made it; NULL */
+    const char *generation;                            /* JSON object, what was asked for; NULL */
+    const char *original_asset_id, *source_project_id; /* of a copy; NULL */
+    const char *dataset_model_id;                      /* into whose data set it was uploaded; NULL */
+    const char *collection_ids, *tags;                 /* JSON arrays of strings; NULL when made: none */
+    const char *privacy;                               /* that of the most open model that shows it; else "private" */
     int64_t size, width, height;
     bool hide;
-    const char *tags;              /* JSON array of strings; NULL when made: none */
-    const char *model_id, *job_id; /* it was generated with; NULL when it was not */
-    const char *dataset_model_id;  /* into whose data set it was uploaded; NULL */
+    bool is_training_image; /* of any model; read only */
+    int64_t copied_at;      /* 0: no copy */
     int64_t created_at, updated_at;
 };
 
@@ -46,8 +50,14 @@ void asset_init(struct asset *asset, struct arena *arena, const char *project_id
 /* Writes it, in a transaction of the caller's. */
 struct error asset_insert(struct db_tx *tx, const struct asset *asset) __attribute__((warn_unused_result));
 /* Both at once, for uploads. */
+struct asset_options {
+    bool hide;
+    const char *parent_id;             /* NULL: none */
+    const char *const *collection_ids; /* to put it in */
+    size_t collection_count;
+};
 struct error asset_create(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                          const struct picture *picture, bool hide, const char *parent_id, struct asset *asset)
+                          const struct picture *picture, const struct asset_options *options, struct asset *asset)
     __attribute__((warn_unused_result));
 
 /* In a transaction. ERR_NOT_FOUND "Asset ID not found" when it is not there or hidden from the caller, ERR_FORBIDDEN
@@ -59,6 +69,9 @@ struct error asset_find_owned(struct db_tx *tx, struct arena *arena, const struc
 /* One that the caller may read. */
 struct error asset_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                        struct asset *asset) __attribute__((warn_unused_result));
+/* Those among at most id_list_max ids that the caller may see, each once, in the order of the ids. */
+struct error asset_list_ids(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *const *ids,
+                            size_t id_count, struct asset **assets, size_t *count) __attribute__((warn_unused_result));
 /* Whoever holds a signed link sees the asset of any project. */
 struct error asset_get_any(const struct domain *domain, struct arena *arena, const char *id, struct asset *asset)
     __attribute__((warn_unused_result));
@@ -76,12 +89,15 @@ struct error blob_row_insert(struct db_tx *tx, const char *sha256, int64_t size,
 /* For other queries that give assets of the table asset a: columns in this order, read from column `first` on. */
 #define ASSET_COLUMNS                                                                                                  \
     "a.id, a.project_id, a.author_id, a.blob_sha256, a.name, a.description, a.automatic_captioning, a.mime_type, "     \
-    "a.type, a.source, a.kind, a.parent_id, a.size, a.width, a.height, a.hide, a.created_at, a.updated_at, "           \
-    "a.tags, a.model_id, a.job_id, a.dataset_model_id, " ASSET_OPENNESS
-/* 2 when a public model shows the asset as its thumbnail or a training image, 1 when only an unlisted one does, else 0
- * or NULL: an asset has no privacy of its own. */
+    "a.type, a.source, a.kind, a.parent_id, a.root_parent_id, a.model_id, a.inference_id, a.job_id, a.generation, "    \
+    "a.original_asset_id, a.source_project_id, a.dataset_model_id, a.collection_ids, a.tags, a.size, a.width, "        \
+    "a.height, a.hide, EXISTS (SELECT 1 FROM training_image t WHERE t.asset_id = a.id), a.copied_at, a.created_at, "   \
+    "a.updated_at, " ASSET_OPENNESS
+/* 2 when a public model shows the asset as its thumbnail, a training image or an example, 1 when only an unlisted one
+ * does, else 0 or NULL: an asset has no privacy of its own. */
 #define ASSET_OPENNESS                                                                                                 \
     "(SELECT MAX(CASE o.privacy WHEN 'public' THEN 2 WHEN 'unlisted' THEN 1 ELSE 0 END) FROM model o WHERE "           \
     "o.deleted_at = 0 AND (o.thumbnail_asset_id = a.id "                                                               \
-    "OR o.id IN (SELECT t.model_id FROM training_image t WHERE t.asset_id = a.id)))"
+    "OR o.id IN (SELECT t.model_id FROM training_image t WHERE t.asset_id = a.id) "                                    \
+    "OR o.id IN (SELECT e.model_id FROM model_example e WHERE e.asset_id = a.id)))"
 void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset);

@@ -78,17 +78,6 @@ static void put_ids(const struct asset_map *map, struct json_writer *writer, con
     json_close(writer, ']');
 }
 
-const char *asset_map_ids(const struct asset_map *map, const char *ids)
-{
-    const struct json *root;
-    struct buf out;
-    if (json_parse(map->arena, ids, strlen(ids), &root).code)
-        return ids;
-    buf_init(&out, json_bytes_max);
-    put_ids(map, &(struct json_writer){.out = &out}, NULL, root);
-    return finish(map, &out, ids);
-}
-
 const char *asset_map_epochs(const struct asset_map *map, const char *epochs)
 {
     const struct json *root;

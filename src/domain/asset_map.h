@@ -23,8 +23,6 @@ const struct asset_map_entry *asset_map_find(const struct asset_map *map, const 
 /* What stands for an id: the id itself when it is not in the map, NULL when it leaves. NULL stays NULL. */
 const char *asset_map_get(const struct asset_map *map, const char *id);
 
-/* The array of strings, ids of assets, with what stands for them. */
-const char *asset_map_ids(const struct asset_map *map, const char *ids);
 /* [{"epoch":"000001","assetIds":["asset_..."]}] with what stands for its samples. NULL stays NULL. */
 const char *asset_map_epochs(const struct asset_map *map, const char *epochs);
 /* Any JSON: a string that is an id in the map becomes what stands for it, and stays when that leaves. */

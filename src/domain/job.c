@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "domain/access.h"
+#include "domain/id_list.h"
 #include "domain/page.h"
 
 #define JOB_COLUMNS                                                                                                    \
@@ -172,6 +173,18 @@ static struct error read_all(struct arena *arena, struct db_rows *rows, size_t l
         read_job(arena, rows, &(*jobs)[*count]);
     }
     return OK;
+}
+
+struct error job_list_ids(struct db_tx *tx, struct arena *arena, const char *project_id, const char *const *ids,
+                          size_t id_count, struct job **jobs, size_t *count)
+{
+    struct db_value values[id_list_max + 1];
+    struct db_rows *rows;
+    id_list_bind(values, ids, id_count);
+    values[id_list_max] = db_t(project_id);
+    TRY(db_query(tx, &rows, "SELECT " JOB_COLUMNS " FROM job WHERE id IN (" ID_LIST ") AND project_id = " ID_LIST_NEXT,
+                 values, id_list_max + 1));
+    return read_all(arena, rows, id_list_max, jobs, count);
 }
 
 struct error job_list_queued(struct db_tx *tx, struct arena *arena, int64_t limit, struct job **jobs, size_t *count)

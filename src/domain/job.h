@@ -55,6 +55,9 @@ struct error job_list(const struct domain *domain, struct arena *arena, const st
 /* Any project's. */
 struct error job_find(struct db_tx *tx, struct arena *arena, const char *id, struct job *job)
     __attribute__((warn_unused_result));
+/* Those of the project among at most id_list_max ids. */
+struct error job_list_ids(struct db_tx *tx, struct arena *arena, const char *project_id, const char *const *ids,
+                          size_t id_count, struct job **jobs, size_t *count) __attribute__((warn_unused_result));
 /* Status becomes the first entry of the history. */
 struct error job_insert(struct db_tx *tx, struct arena *arena, const struct job *job)
     __attribute__((warn_unused_result));

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "domain/access.h"
 #include "domain/dataset.h"
+#include "domain/example.h"
 #include "domain/model_index.h"
 #include "domain/tag.h"
 #include "domain/training_pair.h"
@@ -160,22 +161,30 @@ static struct error copy_pairs(struct db_tx *tx, const struct asset_cloning *clo
     return dataset_changed(tx, cloning->map.arena, copy->id);
 }
 
+static struct error copy_examples(struct db_tx *tx, struct asset_cloning *cloning, const struct model *source,
+                                  const struct model *copy)
+{
+    const char **ids;
+    size_t count, kept = 0;
+    TRY(example_ids(tx, cloning->map.arena, source->id, &ids, &count));
+    for (size_t i = 0; i < count; i++) {
+        TRY(asset_clone(tx, cloning, ids[i]));
+        ids[kept] = asset_map_get(&cloning->map, ids[i]);
+        kept += ids[kept] != NULL;
+    }
+    return example_store(tx, cloning->map.arena, copy->id, ids, kept);
+}
+
 /* What pictures stand for the model: thumbnail and examples. */
 static struct error copy_pictures(struct db_tx *tx, struct asset_cloning *cloning, const struct model *source,
                                   const struct model *copy, bool with_examples)
 {
-    const struct json *examples = NULL;
-    const char *example_ids = "[]";
     if (source->thumbnail_asset_id)
         TRY(asset_clone(tx, cloning, source->thumbnail_asset_id));
-    if (with_examples) {
-        TRY(json_parse(cloning->map.arena, source->example_asset_ids, strlen(source->example_asset_ids), &examples));
-        TRY(clone_all(tx, cloning, examples));
-        example_ids = asset_map_ids(&cloning->map, source->example_asset_ids);
-    }
-    return db_execute(
-        tx, NULL, "UPDATE model SET thumbnail_asset_id = ?2, example_asset_ids = ?3 WHERE id = ?1",
-        DB_BIND(db_t(copy->id), db_t(asset_map_get(&cloning->map, source->thumbnail_asset_id)), db_t(example_ids)));
+    if (with_examples)
+        TRY(copy_examples(tx, cloning, source, copy));
+    return db_execute(tx, NULL, "UPDATE model SET thumbnail_asset_id = ?2 WHERE id = ?1",
+                      DB_BIND(db_t(copy->id), db_t(asset_map_get(&cloning->map, source->thumbnail_asset_id))));
 }
 
 static struct error copy_training(struct db_tx *tx, struct asset_cloning *cloning, const struct model *source,

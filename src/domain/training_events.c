@@ -11,7 +11,7 @@
 #include "domain/training_run.h"
 #include "media/media.h"
 
-enum { epoch_digits = 6, sample_bytes_max = 32 << 20 };
+enum { epoch_digits = 6, sample_bytes_max = 32 << 20, generation_bytes_max = 64 << 10 };
 
 /* Weights of the phases in the whole: 5 % to prepare, 90 % to train, 5 % to finish. */
 static double whole_progress(double step, double steps)
@@ -63,6 +63,35 @@ static struct error probe_sample(struct arena *arena, const char *dir, const cha
     return OK;
 }
 
+/* What an asset keeps of the request behind a sample; seeds are text, since they may be larger than a double holds. */
+static const char *describe_sample(struct arena *arena, const struct json *event, const char *epoch)
+{
+    struct buf text;
+    const struct json *seed = json_get(event, "seed");
+    const char *negative = json_string(event, "negativePrompt", "");
+    const char *scheduler = json_string(event, "scheduler", NULL);
+    buf_init(&text, generation_bytes_max);
+    struct json_writer writer = {.out = &text};
+    json_open(&writer, NULL, '{');
+    json_put_string(&writer, "prompt", json_string(event, "prompt", ""));
+    if (*negative)
+        json_put_string(&writer, "negativePrompt", negative);
+    if (seed && seed->kind == JSON_NUMBER)
+        json_put_string(&writer, "seed", seed->text);
+    if (json_get(event, "guidance"))
+        json_put_number(&writer, "guidance", json_number(event, "guidance", 0));
+    if (json_get(event, "steps"))
+        json_put_int(&writer, "numInferenceSteps", json_int(event, "steps", 0));
+    if (scheduler)
+        json_put_string(&writer, "scheduler", scheduler);
+    json_put_int(&writer, "outputIndex", json_int(event, "promptIndex", 0));
+    json_put_string(&writer, "modelEpoch", epoch);
+    json_close(&writer, '}');
+    const char *copy = buf_error(&text).code ? NULL : arena_copy(arena, text.data, text.len);
+    buf_finish(&text);
+    return copy;
+}
+
 static struct error take_file(const struct domain *domain, struct arena *arena, const char *dir,
                               const struct json *event, bool is_sample, struct run_file *file)
 {
@@ -72,8 +101,10 @@ static struct error take_file(const struct domain *domain, struct arena *arena, 
     TRY(open_output(arena, dir, path, &fd));
     file->name = arena_strdup(arena, path + 4);
     file->prompt = arena_strdup(arena, json_string(event, "prompt", ""));
-    if (is_sample)
+    if (is_sample) {
+        file->generation = describe_sample(arena, event, file->epoch);
         TRY(probe_sample(arena, dir, path, file));
+    }
     return blob_put_fd(domain->blobs, fd, file->sha256, &file->size);
 }
 

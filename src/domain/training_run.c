@@ -87,10 +87,22 @@ static const char *extend_epochs(struct arena *arena, const char *epochs, const 
     return copy;
 }
 
+/* What the event said, and the kind of model that it was asked of. */
+static const char *sample_generation(struct arena *arena, const struct job *job, const struct run_file *file)
+{
+    const struct json *input;
+    if (!file->generation || json_parse(arena, job->input, strlen(job->input), &input).code)
+        return file->generation;
+    const char *type = json_string(input, "type", NULL);
+    const struct json_change change = {"modelType", type ? json_quoted(arena, type) : NULL};
+    return json_object_with(arena, file->generation, &change, 1);
+}
+
+/* A sample is an inference of its own: one prompt, one seed, one picture. */
 static struct error insert_sample(struct db_tx *tx, const struct work *work, const struct job *job,
                                   const struct run_file *file, const char **asset_id)
 {
-    char id[id_size];
+    char id[id_size], inference_id[id_size];
     *asset_id = arena_strdup(work->arena, id_make(id, "asset_"));
     const struct asset asset = {
         .id = *asset_id,
@@ -104,11 +116,13 @@ static struct error insert_sample(struct db_tx *tx, const struct work *work, con
         .type = "inference-txt2img",
         .source = "inference-txt",
         .kind = "image",
+        .model_id = job->model_id,
+        .inference_id = id_make(inference_id, "inf_"),
+        .job_id = job->id,
+        .generation = sample_generation(work->arena, job, file),
         .size = file->size,
         .width = file->width,
         .height = file->height,
-        .model_id = job->model_id,
-        .job_id = job->id,
         .created_at = work->now_ms,
         .updated_at = work->now_ms,
     };

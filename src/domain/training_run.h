@@ -20,6 +20,7 @@ struct run_file {
     int64_t size;
     bool is_sample;
     const char *prompt;
+    const char *generation; /* of a sample: JSON object, what was asked of the model */
     int width, height;
 };
 

@@ -155,6 +155,8 @@ static struct error sample_event(struct publisher *publisher, unsigned epoch, un
     json_put_int(json, "promptIndex", (int64_t)index);
     json_put_string(json, "path", name);
     json_put_string(json, "prompt", request->prompt);
+    json_put_string(json, "negativePrompt", request->negative ? request->negative : "");
+    json_put_string(json, "scheduler", sampler_scheduler_name(request->sampler));
     json_put_int(json, "seed", (int64_t)request->seed);
     json_put_int(json, "steps", request->steps);
     json_put_number(json, "guidance", request->guidance);

@@ -18,6 +18,12 @@ bool sampler_kind_parse(const char *name, enum sampler_kind *kind)
     return false;
 }
 
+const char *sampler_scheduler_name(enum sampler_kind kind)
+{
+    static const char *const names[] = {"DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"};
+    return names[kind];
+}
+
 /* ---- timesteps, descending ---- */
 
 /* DPM-Solver++ lays its steps over one interval more and leaves out the cleanest. */

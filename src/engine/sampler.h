@@ -29,6 +29,7 @@ struct sampler {
 
 /* "ddim", "euler" or "dpmpp_2m". */
 bool sampler_kind_parse(const char *name, enum sampler_kind *kind);
+const char *sampler_scheduler_name(enum sampler_kind kind); /* as diffusers calls it: "DDIMScheduler" */
 struct error sampler_init(struct sampler *sampler, const struct schedule *schedule, enum sampler_kind kind,
                           unsigned steps, size_t count) __attribute__((warn_unused_result));
 void sampler_finish(struct sampler *sampler);

@@ -22,7 +22,9 @@ struct error handle_create_asset(struct call *call, const struct api_create_asse
         return error_make(ERR_INVALID, "Either 'image' or 'canvas' must be provided; canvas is not supported here");
     TRY(picture_decode(call->arena, "image", body->image, strlen(body->image), &bytes, &size));
     TRY(picture_take(call->domain, call->arena, "image", bytes, size, body->name, &picture));
-    TRY(asset_create(call->domain, call->arena, &call->caller, &picture, body->hide, body->parent_id, &asset));
+    const struct asset_options options = {body->hide, body->parent_id, body->collection_ids,
+                                          body->collection_ids_count};
+    TRY(asset_create(call->domain, call->arena, &call->caller, &picture, &options, &asset));
     return answer_asset(call, &asset, answer);
 }
 

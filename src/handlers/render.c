@@ -191,57 +191,6 @@ struct error render_model(struct call *call, const struct model *model, struct a
     return render_objects(call, model, out);
 }
 
-/* What a client may offer to do with a picture; nothing that changes pixels runs here. */
-static const char *const no_strings[1];
-
-struct error render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
-{
-    struct arena *arena = call->arena;
-    struct api_asset_metadata *metadata = ARENA_NEW(arena, struct api_asset_metadata);
-    struct api_asset_properties *properties = ARENA_NEW(arena, struct api_asset_properties);
-    *metadata = (struct api_asset_metadata){
-        .kind = asset->kind,
-        .type = asset->type,
-        .name = asset->name,
-        .parent_id = asset->parent_id,
-        .width = (double)asset->width,
-        .has_width = true,
-        .height = (double)asset->height,
-        .has_height = true,
-        .size = (double)asset->size,
-        .has_size = true,
-    };
-    *properties = (struct api_asset_properties){
-        .size = (double)asset->size,
-        .width = (double)asset->width,
-        .has_width = true,
-        .height = (double)asset->height,
-        .has_height = true,
-    };
-    *out = (struct api_asset){
-        .id = asset->id,
-        .author_id = asset->author_id,
-        .owner_id = asset->project_id,
-        .created_at = date_text(arena, asset->created_at),
-        .updated_at = date_text(arena, asset->updated_at),
-        .kind = asset->kind,
-        .mime_type = asset->mime_type,
-        .privacy = asset->privacy,
-        .source = asset->source,
-        .status = "success",
-        .metadata = metadata,
-        .properties = properties,
-        .url = url_asset(call->domain, arena, asset->id, call->original_assets, call->now_ms),
-        .automatic_captioning = asset->automatic_captioning,
-        .description = asset->description,
-        .is_hidden = asset->hide,
-        .has_is_hidden = asset->hide,
-        .collection_ids = (const char **)no_strings,
-        .edit_capabilities = (const char **)no_strings,
-    };
-    return json_to_strings(arena, asset->tags, &out->tags, &out->tags_count);
-}
-
 struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)
 {
     *text = NULL;

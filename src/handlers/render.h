@@ -14,6 +14,13 @@ void render_training_pair(const struct training_pair *pair, struct api_training_
 void render_training_image(struct call *call, const struct training_image *image, struct api_training_image *out);
 struct error render_asset(struct call *call, const struct asset *asset, struct api_asset *out)
     __attribute__((warn_unused_result));
+struct error render_assets(struct call *call, const struct asset *assets, size_t count, struct api_asset **out)
+    __attribute__((warn_unused_result));
+/* The pieces that a mention of an asset shows too. */
+struct api_asset_properties *render_asset_properties(struct call *call, const struct asset *asset);
+/* What was asked of the model that made the asset; NULL when it was not generated. */
+struct error render_inference(struct call *call, const struct asset *asset, struct api_inference_parameters **out)
+    __attribute__((warn_unused_result));
 
 /* Bodies to the JSON text that rows keep. Secrets in parameters are dropped. NULL stays NULL. */
 struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)

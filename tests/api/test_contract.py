@@ -64,7 +64,7 @@ def differences(reference, ours, path, extra=()):
         yield from differences(reference["properties"][name], ours["properties"][name], f"{path}.{name}")
 
 
-@pytest.mark.parametrize("name", ["Model", "Job", "Asset", "TrainingImage"])
+@pytest.mark.parametrize("name", ["Model", "Job", "Asset", "TrainingImage", "Example", "ModelDescription"])
 def test_components_equal_the_reference(name):
     assert list(differences(REFERENCE[name], CONTRACT["components"]["schemas"][name], name)) == []
 
@@ -78,6 +78,10 @@ ANSWERS = {
     "transfer_model": "ModelTransferResponse",
     "update_model_tags": "ModelUpdateTagsResponse",
     "download_model": "ModelDownloadResponse",
+    "retrieve_description": "DescriptionRetrieveResponse",
+    "update_description": "DescriptionUpdateResponse",
+    "list_examples": "ExampleListResponse",
+    "update_examples": "ExampleUpdateResponse",
     "trigger_training": "TrainTriggerResponse",
     "training_action": "TrainActionResponse",
     "add_training_image": "TrainingImageAddResponse",

@@ -253,7 +253,7 @@ static void the_same_asset_is_a_training_image_once(void **state)
     struct training_image images[11];
     const struct domain *domain = &world->domain;
     struct picture picture = take_picture(world, 1, "a.png");
-    assert_ok(asset_create(domain, &world->arena, &world->caller, &picture, false, NULL, &asset));
+    assert_ok(asset_create(domain, &world->arena, &world->caller, &picture, &(struct asset_options){0}, &asset));
     const char *ids[11] = {asset.id};
     assert_ok(dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 1, images));
     struct error error = dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 1, images);
@@ -271,7 +271,8 @@ static void a_refused_batch_adds_nothing(void **state)
     struct asset asset;
     struct training_image images[2];
     struct picture picture = take_picture(world, 1, "a.png");
-    assert_ok(asset_create(&world->domain, &world->arena, &world->caller, &picture, false, NULL, &asset));
+    assert_ok(
+        asset_create(&world->domain, &world->arena, &world->caller, &picture, &(struct asset_options){0}, &asset));
     const char *ids[] = {asset.id, "asset_unknown"};
     assert_error(dataset_add_assets(&world->domain, &world->arena, &world->caller, model.id, ids, 2, images),
                  ERR_NOT_FOUND);
@@ -381,7 +382,8 @@ static void a_transformed_picture_is_made_once_and_bounded(void **state)
     struct asset asset;
     struct transformed first, second;
     struct picture picture = take_picture(world, 50, "a.png");
-    assert_ok(asset_create(&world->domain, &world->arena, &world->caller, &picture, false, NULL, &asset));
+    assert_ok(
+        asset_create(&world->domain, &world->arena, &world->caller, &picture, &(struct asset_options){0}, &asset));
     struct media_transform half = {.width = 16, .target = MEDIA_AS_JPEG};
     assert_ok(transform_get(&world->domain, &world->arena, &asset, &half, &first));
     assert_ok(transform_get(&world->domain, &world->arena, &asset, &half, &second));
@@ -412,8 +414,8 @@ static void the_collector_removes_only_what_no_row_refers_to(void **state)
     int64_t removed;
     struct picture one = take_picture(world, 1, NULL), two = take_picture(world, 2, NULL);
     take_picture(world, 3, NULL); /* stored by a request that failed later: no row */
-    assert_ok(asset_create(&world->domain, &world->arena, &world->caller, &one, false, NULL, &kept));
-    assert_ok(asset_create(&world->domain, &world->arena, &world->caller, &two, false, NULL, &dropped));
+    assert_ok(asset_create(&world->domain, &world->arena, &world->caller, &one, &(struct asset_options){0}, &kept));
+    assert_ok(asset_create(&world->domain, &world->arena, &world->caller, &two, &(struct asset_options){0}, &dropped));
     assert_ok(db_write(world->domain.db, forget_asset, (void *)dropped.id));
     assert_ok(collector_run(&world->domain, collector_age_ms, &removed));
     assert_int_equal(removed, 0); /* all too fresh */

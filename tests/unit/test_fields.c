@@ -189,6 +189,22 @@ static void every_limit_is_kept_and_named(void **state)
                    "action must be one of cancel");
 }
 
+static void what_breaks_a_limit_can_be_dropped(void **state)
+{
+    static const char text[] =
+        "{\"prompt\":\"p\",\"type\":\"wrong\",\"guidance\":21,\"numInferenceSteps\":150,\"seed\":\"1\","
+        "\"scheduler\":\"none\",\"ipAdapterScales\":[0.5,2]}";
+    struct api_inference_parameters parameters = {0};
+    assert_ok(fields_read(*state, &api_inference_parameters_fields, text, sizeof text - 1, &parameters));
+    fields_drop_invalid(&api_inference_parameters_fields, &parameters);
+    assert_false(parameters.has_guidance);
+    assert_true(parameters.has_num_inference_steps && parameters.num_inference_steps == 150);
+    assert_string_equal(parameters.seed, "1");
+    assert_null(parameters.scheduler);
+    assert_null(parameters.ip_adapter_scales);
+    assert_string_equal(parameters.type, "wrong"); /* is required: not to be had without */
+}
+
 static void length_is_counted_in_characters(void **state)
 {
     char body[512] = "{\"name\":\"";
@@ -365,6 +381,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(wrong_types_name_the_field_by_path, setup, teardown),
         cmocka_unit_test_setup_teardown(a_document_may_be_an_array, setup, teardown),
         cmocka_unit_test_setup_teardown(every_limit_is_kept_and_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_breaks_a_limit_can_be_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(length_is_counted_in_characters, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_array_is_refused_while_it_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_bodies_are_refused, setup, teardown),
