@@ -51,6 +51,7 @@ static struct value *attention(struct graph *g, const struct clip *clip, struct 
 
 static struct value *encoder_layer(struct graph *g, const struct clip *clip, struct value *x, const char *path)
 {
+    graph_segment(g);
     struct value *h = op_layer_norm(g, x, clip->epsilon, at(g, "%s.layer_norm1", path));
     x = op_add(g, x, attention(g, clip, h, at(g, "%s.self_attn", path)));
     h = op_layer_norm(g, x, clip->epsilon, at(g, "%s.layer_norm2", path));
@@ -73,6 +74,7 @@ struct clip_values clip_build(struct graph *g, const struct clip *clip, size_t b
         h = encoder_layer(g, clip, h, at(g, "text_model.encoder.layers.%zu", i));
         values.hidden = i + 1 <= wanted ? h : values.hidden;
     }
+    graph_segment(g);
     if (pooled) {
         h = op_layer_norm(g, op_gather(g, h, values.ends), clip->epsilon, "text_model.final_layer_norm");
         values.pooled = op_projection(g, h, clip->projection, "text_projection");

@@ -45,6 +45,7 @@ struct error denoiser_build(struct denoiser *denoiser, struct model *model, stru
     TRY(check_shape(shape));
     TRY(graph_create(model->pool, parameters, &denoiser->graph));
     struct graph *graph = denoiser->graph;
+    graph->block = &model->memory;
     const struct unet *unet = &model->unet;
     struct unet_values *values = &denoiser->values;
     size_t batch = shape->batch;
@@ -87,6 +88,7 @@ struct error denoiser_fill(struct denoiser *denoiser, const struct unet_input *i
 {
     const struct unet *unet = &denoiser->model->unet;
     struct unet_values *values = &denoiser->values;
+    graph_enter(denoiser->graph);
     fill(values->sample, input->sample);
     for (size_t b = 0; b < input->batch; b++) {
         unet_sinusoids(unet, input->timesteps[b], unet->down[0].channels,

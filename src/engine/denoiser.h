@@ -44,6 +44,7 @@ struct model {
     struct denoiser denoiser;
     struct text_graph text;
     struct image_graph encoder, decoder;
+    struct memory_block memory; /* of all graphs, which run in turn */
 };
 
 /* Appends the text encoders: context, and pooled if xl. */

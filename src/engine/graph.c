@@ -1,5 +1,6 @@
 /* Memory: every activation, gradient and saved value is a buffer with a first and a last time. Buffers whose times
- * overlap get different offsets, larger ones first, each at the lowest offset that is free. */
+ * overlap get different offsets, larger ones first, each at the lowest offset that is free. What is recomputed has two
+ * buffers, one for each of its lives. */
 #include "engine/graph.h"
 
 #include <stdlib.h>
@@ -14,6 +15,7 @@ struct error graph_create(struct pool *pool, struct parameters *parameters, stru
         return error_make(ERR_INTERNAL, "out of memory");
     graph->pool = pool;
     graph->parameters = parameters;
+    graph->block = &graph->own_block;
     arena_init(&graph->arena, ARENA_MAX);
     *out = graph;
     return OK;
@@ -23,7 +25,7 @@ void graph_destroy(struct graph *graph)
 {
     if (!graph)
         return;
-    free(graph->memory);
+    free(graph->own_block.floats);
     arena_finish(&graph->arena);
     free(graph);
 }
@@ -58,6 +60,7 @@ struct node *graph_node(struct graph *graph, const struct op *op, struct value *
         memcpy(node->inputs, inputs, input_count * sizeof *inputs);
     output->producer = node;
     node->time = graph->node_count++;
+    node->segment = graph->segment;
     node->previous = graph->last;
     if (graph->last)
         graph->last->next = node;
@@ -65,6 +68,11 @@ struct node *graph_node(struct graph *graph, const struct op *op, struct value *
         graph->first = node;
     graph->last = node;
     return node;
+}
+
+void graph_segment(struct graph *graph)
+{
+    graph->segment++;
 }
 
 struct error graph_error(const struct graph *graph)
@@ -96,6 +104,45 @@ static void decide_gradients(struct graph *graph, struct value *output)
     }
 }
 
+/* ---- what is recomputed ---- */
+
+static void mark_transient(struct graph *graph, struct value *const *outputs, size_t output_count)
+{
+    bool *backward = arena_array(&graph->arena, graph->segment + 1, sizeof *backward);
+    for (struct node *node = graph->first; node; node = node->next)
+        backward[node->segment] |= node->runs_backward;
+    for (struct node *node = graph->first; node; node = node->next)
+        node->output->transient = graph->recompute && backward[node->segment];
+    for (size_t i = 0; i < output_count; i++)
+        outputs[i]->transient = false;
+    for (struct node *node = graph->first; node; node = node->next) {
+        for (size_t i = 0; i < node->input_count; i++) {
+            struct value *input = node->inputs[i];
+            input->transient &= input->producer && input->producer->segment == node->segment;
+        }
+    }
+}
+
+static void need_again(struct value *value)
+{
+    value->needed_again |= value->transient;
+}
+
+/* From the end: a node runs again when its output is needed, or what it saves for its backward pass. */
+static void decide_recomputation(struct graph *graph, struct value *const *outputs, size_t output_count)
+{
+    mark_transient(graph, outputs, output_count);
+    for (struct node *node = graph->last; graph->recompute && node; node = node->previous) {
+        if (node->runs_backward && node->keeps & NODE_OUTPUT)
+            need_again(node->output);
+        node->runs_again = node->output->needed_again || (node->runs_backward && node->saved_floats);
+        for (size_t i = 0; i < node->input_count; i++) {
+            if (node->runs_again || (node->runs_backward && node->keeps & 1u << i))
+                need_again(node->inputs[i]);
+        }
+    }
+}
+
 /* ---- when ---- */
 
 static struct buffer *resolve(struct buffer *buffer)
@@ -115,9 +162,27 @@ static void touch(struct buffer *buffer, size_t floats, size_t time)
     buffer->last = time > buffer->last ? time : buffer->last;
 }
 
-static size_t backward_time(const struct graph *graph, const struct node *node)
+/* Segments from the last to the first: what runs again, then the backward pass. Returns the time after all. */
+static size_t set_times(struct graph *graph)
 {
-    return 2 * graph->node_count - 1 - node->time;
+    size_t time = graph->node_count;
+    for (struct node *last = graph->last; last;) {
+        struct node *first = last, *end = last->next;
+        while (first->previous && first->previous->segment == last->segment)
+            first = first->previous;
+        for (struct node *node = first; node != end; node = node->next)
+            node->again_time = node->runs_again ? time++ : 0;
+        for (struct node *node = last; node != first->previous; node = node->previous)
+            node->backward_time = time++;
+        last = first->previous;
+    }
+    return time;
+}
+
+/* Where backward passes find the value. */
+static struct buffer *late_buffer(struct value *value)
+{
+    return value->needed_again ? &value->again_buffer : &value->data_buffer;
 }
 
 static void time_forward(struct node *node)
@@ -129,22 +194,31 @@ static void time_forward(struct node *node)
         touch(&node->saved_buffer, node->saved_floats, node->time);
 }
 
-static void time_backward(struct graph *graph, struct node *node)
+static void time_again(struct node *node)
 {
-    size_t time = backward_time(graph, node);
+    for (size_t i = 0; i < node->input_count; i++)
+        touch(late_buffer(node->inputs[i]), value_floats(node->inputs[i]), node->again_time);
+    touch(late_buffer(node->output), value_floats(node->output), node->again_time);
+    if (node->saved_floats)
+        touch(&node->saved_again_buffer, node->saved_floats, node->again_time);
+}
+
+static void time_backward(struct node *node)
+{
+    size_t time = node->backward_time;
     for (size_t i = 0; i < node->input_count; i++) {
         struct value *input = node->inputs[i];
         if (node->keeps & 1u << i)
-            touch(&input->data_buffer, value_floats(input), time);
+            touch(late_buffer(input), value_floats(input), time);
         if (!input->wants_gradient)
             continue;
         node->accumulate[i] = input->gradient_buffer.floats != 0;
         touch(&input->gradient_buffer, value_floats(input), time);
     }
     if (node->keeps & NODE_OUTPUT)
-        touch(&node->output->data_buffer, value_floats(node->output), time);
+        touch(late_buffer(node->output), value_floats(node->output), time);
     if (node->saved_floats)
-        touch(&node->saved_buffer, node->saved_floats, time);
+        touch(node->runs_again ? &node->saved_again_buffer : &node->saved_buffer, node->saved_floats, time);
     touch(&node->output->gradient_buffer, value_floats(node->output), time);
 }
 
@@ -158,41 +232,53 @@ static void share(struct buffer *buffer, struct buffer *with)
 }
 
 /* The output takes the memory of an input that ends here. */
-static void share_forward(struct node *node)
+static void share_in_place(struct node *node, size_t time, struct buffer *(*buffer_of)(struct value *value))
 {
+    struct buffer *output = buffer_of(node->output);
     for (size_t i = 0; i < node->input_count; i++) {
-        struct buffer *input = resolve(&node->inputs[i]->data_buffer);
-        if (node->in_place & 1u << i && node->inputs[i]->producer && input->last == node->time &&
-            input->floats == node->output->data_buffer.floats) {
-            share(&node->output->data_buffer, input);
+        struct buffer *input = resolve(buffer_of(node->inputs[i]));
+        if (node->in_place & 1u << i && node->inputs[i]->producer && input != output && input->last == time &&
+            input->floats == output->floats) {
+            share(output, input);
             return;
         }
     }
 }
 
+static struct buffer *early_buffer(struct value *value)
+{
+    return &value->data_buffer;
+}
+
+static void share_forward(struct node *node)
+{
+    share_in_place(node, node->time, early_buffer);
+    if (node->runs_again && node->output->needed_again)
+        share_in_place(node, node->again_time, late_buffer);
+}
+
 /* When a gradient is added to after the node that wrote it first, or SIZE_MAX. */
-static size_t second_write(const struct graph *graph, const struct value *value, const struct node *after)
+static size_t second_write(const struct value *value, const struct node *after)
 {
     for (const struct node *node = after->previous; node; node = node->previous) {
         for (size_t i = 0; i < node->input_count; i++) {
             if (node->inputs[i] == value && node->runs_backward)
-                return backward_time(graph, node);
+                return node->backward_time;
         }
     }
     return SIZE_MAX;
 }
 
 /* True when nobody reads value's gradient any more once other's is written again or handed on. */
-static bool ends_first(const struct graph *graph, const struct value *value, const struct value *other,
-                       const struct node *node)
+static bool ends_first(const struct value *value, const struct value *other, const struct node *node)
 {
     size_t last = value->gradient_buffer.last;
-    return value->producer && !value->producer->passes && second_write(graph, value, node) == SIZE_MAX &&
-           last < second_write(graph, other, node) && other->producer && last < backward_time(graph, other->producer);
+    return value->producer && !value->producer->passes && second_write(value, node) == SIZE_MAX &&
+           last < second_write(other, node) && other->producer && last < other->producer->backward_time;
 }
 
 /* An input's gradient that starts as the output's may take its memory; two inputs' only if one of them ends first. */
-static bool may_share(const struct graph *graph, const struct node *node, size_t index)
+static bool may_share(const struct node *node, size_t index)
 {
     const struct value *value = node->inputs[index];
     if (!(node->passes & 1u << index) || !value->wants_gradient || node->accumulate[index])
@@ -200,16 +286,16 @@ static bool may_share(const struct graph *graph, const struct node *node, size_t
     for (size_t i = 0; i < index; i++) {
         const struct value *other = node->inputs[i];
         if (other->gradient_buffer.shared &&
-            (other == value || !(ends_first(graph, value, other, node) || ends_first(graph, other, value, node))))
+            (other == value || !(ends_first(value, other, node) || ends_first(other, value, node))))
             return false;
     }
     return true;
 }
 
-static void share_backward(struct graph *graph, struct node *node)
+static void share_backward(struct node *node)
 {
     for (size_t i = 0; i < node->input_count; i++) {
-        if (may_share(graph, node, i)) {
+        if (may_share(node, i)) {
             struct buffer *output = resolve(&node->output->gradient_buffer);
             share(&node->inputs[i]->gradient_buffer, output);
         }
@@ -260,13 +346,15 @@ static struct error place_all(struct graph *graph)
     size_t value_count = 0, count = 0, top = 0, workspace = 0;
     for (struct value *value = graph->values; value; value = value->next)
         value_count++;
-    struct buffer **list = arena_array(&graph->arena, 2 * value_count + graph->node_count, sizeof(struct buffer *));
+    struct buffer **list = arena_array(&graph->arena, 3 * value_count + 2 * graph->node_count, sizeof(struct buffer *));
     for (struct value *value = graph->values; value; value = value->next) {
         collect(&value->data_buffer, list, &count);
+        collect(&value->again_buffer, list, &count);
         collect(&value->gradient_buffer, list, &count);
     }
     for (struct node *node = graph->first; node; node = node->next) {
         collect(&node->saved_buffer, list, &count);
+        collect(&node->saved_again_buffer, list, &count);
         workspace = node->workspace_floats > workspace ? node->workspace_floats : workspace;
     }
     qsort(list, count, sizeof *list, by_size);
@@ -278,12 +366,56 @@ static struct error place_all(struct graph *graph)
     if (top > GRAPH_FLOATS_MAX || workspace > GRAPH_FLOATS_MAX)
         return error_make(ERR_TOO_LARGE, "the picture or batch is too large for any memory");
     graph->floats = top + workspace;
-    graph->memory = floats_create(graph->floats);
-    if (!graph->memory)
-        return error_make(ERR_INTERNAL, "out of memory: %zu MB are needed; use a smaller batch or resolution",
-                          graph->floats >> 18);
-    graph->workspace = graph->memory + top;
+    graph->workspace_offset = top;
     return OK;
+}
+
+struct error graph_place(struct graph *graph, struct value *const *outputs, size_t output_count)
+{
+    TRY(graph_error(graph));
+    decide_gradients(graph, outputs[0]);
+    decide_recomputation(graph, outputs, output_count);
+    size_t end = set_times(graph);
+    for (struct value *value = graph->values; value; value = value->next) {
+        if (!value->producer) { /* an input is set before the first node and stays for the next call */
+            touch(&value->data_buffer, value_floats(value), 0);
+            touch(&value->data_buffer, value_floats(value), end);
+        }
+    }
+    for (struct node *node = graph->first; node; node = node->next)
+        time_forward(node);
+    for (size_t i = 0; i < output_count; i++)
+        touch(&outputs[i]->data_buffer, value_floats(outputs[i]), end);
+    if (outputs[0]->wants_gradient)
+        touch(&outputs[0]->gradient_buffer, value_floats(outputs[0]), graph->node_count);
+    for (struct node *node = graph->last; node; node = node->previous) {
+        if (node->runs_again)
+            time_again(node);
+        if (node->runs_backward)
+            time_backward(node);
+    }
+    for (struct node *node = graph->first; node; node = node->next)
+        share_forward(node);
+    for (struct node *node = graph->last; node; node = node->previous) {
+        if (node->runs_backward)
+            share_backward(node);
+    }
+    return place_all(graph);
+}
+
+/* ---- memory ---- */
+
+static bool packs(const struct node *node)
+{
+    return node->layer && node->inputs[0]->wants_gradient && !node->layer->packed_backward;
+}
+
+size_t graph_floats_to_pack(const struct graph *graph)
+{
+    size_t floats = 0;
+    for (const struct node *node = graph->first; node; node = node->next)
+        floats += packs(node) ? conv_packed_backward_floats(&node->conv) : 0;
+    return floats;
 }
 
 static float *address(const struct graph *graph, struct buffer *buffer)
@@ -301,58 +433,87 @@ static void resolve_addresses(struct graph *graph)
         node->saved = address(graph, &node->saved_buffer);
 }
 
-static struct error pack_for_backward(struct graph *graph)
+void graph_enter(struct graph *graph)
+{
+    if (graph->memory == graph->block->floats)
+        return;
+    graph->memory = graph->block->floats;
+    graph->workspace = graph->memory + graph->workspace_offset;
+    resolve_addresses(graph);
+}
+
+/* A larger block loses what the smaller one held. */
+static struct error grow(struct memory_block *block, size_t floats)
+{
+    if (floats <= block->count)
+        return OK;
+    free(block->floats);
+    block->count = 0;
+    block->floats = floats_create(floats);
+    if (!block->floats)
+        return error_make(ERR_INTERNAL, "out of memory: %zu MB are needed; use a smaller batch or resolution",
+                          floats >> 18);
+    block->count = floats;
+    return OK;
+}
+
+struct error graph_allocate(struct graph *graph)
 {
     for (struct node *node = graph->first; node; node = node->next) {
-        if (node->layer && node->inputs[0]->wants_gradient && !node->layer->packed_backward)
+        if (packs(node))
             TRY(layer_pack_backward(node->layer));
     }
+    TRY(grow(graph->block, graph->floats));
+    graph_enter(graph);
     return OK;
 }
 
 struct error graph_plan(struct graph *graph, struct value *const *outputs, size_t output_count)
 {
-    TRY(graph_error(graph));
-    decide_gradients(graph, outputs[0]);
-    size_t end = 2 * graph->node_count;
-    for (struct value *value = graph->values; value; value = value->next) {
-        if (!value->producer) { /* an input is set before the first node and stays for the next call */
-            touch(&value->data_buffer, value_floats(value), 0);
-            touch(&value->data_buffer, value_floats(value), end);
-        }
+    TRY(graph_place(graph, outputs, output_count));
+    return graph_allocate(graph);
+}
+
+/* ---- running ---- */
+
+/* In their first life again. */
+static void begin_forward(struct graph *graph)
+{
+    for (struct node *node = graph->first; node; node = node->next) {
+        node->output->data = address(graph, &node->output->data_buffer);
+        node->saved = address(graph, &node->saved_buffer);
     }
-    for (struct node *node = graph->first; node; node = node->next)
-        time_forward(node);
-    for (size_t i = 0; i < output_count; i++)
-        touch(&outputs[i]->data_buffer, value_floats(outputs[i]), end);
-    if (outputs[0]->wants_gradient)
-        touch(&outputs[0]->gradient_buffer, value_floats(outputs[0]), graph->node_count);
-    for (struct node *node = graph->last; node; node = node->previous) {
-        if (node->runs_backward)
-            time_backward(graph, node);
-    }
-    for (struct node *node = graph->first; node; node = node->next)
-        share_forward(node);
-    for (struct node *node = graph->last; node; node = node->previous) {
-        if (node->runs_backward)
-            share_backward(graph, node);
-    }
-    TRY(pack_for_backward(graph));
-    TRY(place_all(graph));
-    resolve_addresses(graph);
-    return OK;
 }
 
 void graph_forward(struct graph *graph)
 {
+    if (graph->recompute)
+        begin_forward(graph);
     for (struct node *node = graph->first; node; node = node->next)
         node->op->forward(graph, node);
 }
 
+static void run_again(struct graph *graph, struct node *node)
+{
+    node->output->data = address(graph, late_buffer(node->output));
+    node->saved = address(graph, &node->saved_again_buffer);
+    node->op->forward(graph, node);
+}
+
 void graph_backward(struct graph *graph)
 {
-    for (struct node *node = graph->last; node; node = node->previous) {
-        if (node->runs_backward)
-            node->op->backward(graph, node);
+    for (struct node *last = graph->last; last;) {
+        struct node *first = last, *end = last->next;
+        while (first->previous && first->previous->segment == last->segment)
+            first = first->previous;
+        for (struct node *node = first; node != end; node = node->next) {
+            if (node->runs_again)
+                run_again(graph, node);
+        }
+        for (struct node *node = last; node != first->previous; node = node->previous) {
+            if (node->runs_backward)
+                node->op->backward(graph, node);
+        }
+        last = first->previous;
     }
 }

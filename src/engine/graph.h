@@ -1,6 +1,9 @@
 /* A network as a static graph for one shape. Builders (engine/ops.h) append nodes in the order of execution;
  * graph_plan decides which gradients are needed, when each buffer lives, and where in one block of memory it lies.
- * After that graph_forward and graph_backward allocate nothing. */
+ * After that graph_forward and graph_backward allocate nothing.
+ *
+ * With recompute set (gradient checkpointing, Chen et al., arXiv 1604.06174), what is used in one segment only does not
+ * live until the backward pass: there, each segment first runs forward again. The same numbers come out. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,7 +25,7 @@ enum {
 struct graph;
 struct node;
 
-/* A stretch of the planned block. Times count nodes forward and then on, in reverse, for the backward pass. */
+/* A stretch of the planned block. Times count the nodes that run: forward, and then on through the backward pass. */
 struct buffer {
     size_t floats;
     size_t first, last; /* times of the first write and the last use */
@@ -39,6 +42,9 @@ struct value {
     bool wants_gradient;   /* something trained lies before it, and the output after it */
     struct node *producer; /* NULL for inputs */
     struct buffer data_buffer, gradient_buffer;
+    bool transient;   /* all its users are in its producer's segment, which is recomputed */
+    bool needed_again; /* transient, and the backward pass of the segment needs it */
+    struct buffer again_buffer; /* where it is recomputed; data points there from then on */
     struct value *next;
 };
 
@@ -63,8 +69,10 @@ struct node {
     size_t saved_floats;     /* kept from forward to backward: statistics, a LoRA's inner activation */
     size_t workspace_floats; /* needed while it runs, the same for forward and backward */
     float *saved;
-    struct buffer saved_buffer;
-    size_t time;
+    struct buffer saved_buffer, saved_again_buffer;
+    size_t segment;
+    bool runs_again; /* recomputed before the segment's backward pass */
+    size_t time, again_time, backward_time;
 
     /* what the op was built with */
     struct layer *layer;
@@ -83,6 +91,12 @@ struct node {
     struct node *next, *previous;
 };
 
+/* Memory that several graphs use in turn: what they hold lasts until another one runs. */
+struct memory_block {
+    float *floats;
+    size_t count;
+};
+
 struct graph {
     struct pool *pool;
     struct parameters *parameters; /* what is trained in this graph, or NULL for inference */
@@ -91,9 +105,12 @@ struct graph {
     struct error error; /* the first one of building; see graph_error */
     struct value *values;
     struct node *first, *last;
-    size_t node_count;
-    float *memory, *workspace;
-    size_t floats; /* of memory, workspace included */
+    size_t node_count, segment;
+    bool recompute;             /* set before graph_plan */
+    struct memory_block *block; /* own_block unless set before graph_plan */
+    struct memory_block own_block;
+    float *memory, *workspace; /* as of the last graph_enter */
+    size_t workspace_offset, floats; /* floats: of memory, workspace included */
 };
 
 struct error graph_create(struct pool *pool, struct parameters *parameters, struct graph **out)
@@ -106,9 +123,18 @@ struct node *graph_node(struct graph *graph, const struct op *op, struct value *
 
 /* The first error of building, in the ring of recent errors: it outlives the graph. */
 struct error graph_error(const struct graph *graph) __attribute__((warn_unused_result));
-/* outputs stay valid after graph_forward; the gradient of outputs[0] is what graph_backward starts from. */
+/* Nodes from here on belong to the next segment: a block of the network that is small against the whole. */
+void graph_segment(struct graph *graph);
+/* outputs stay valid after graph_forward; the gradient of outputs[0] is what graph_backward starts from. graph_plan is
+ * graph_place, which sets graph->floats, and graph_allocate. */
 struct error graph_plan(struct graph *graph, struct value *const *outputs, size_t output_count)
     __attribute__((warn_unused_result));
+struct error graph_place(struct graph *graph, struct value *const *outputs, size_t output_count)
+    __attribute__((warn_unused_result));
+struct error graph_allocate(struct graph *graph) __attribute__((warn_unused_result));
+size_t graph_floats_to_pack(const struct graph *graph); /* weights that graph_allocate packs for the backward pass */
+/* Before inputs are filled, when the block is shared: it may have moved. */
+void graph_enter(struct graph *graph);
 void graph_forward(struct graph *graph);
 void graph_backward(struct graph *graph);
 

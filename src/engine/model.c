@@ -29,6 +29,7 @@ static struct error prepare_text(struct model *model, size_t batch, size_t token
     graph_destroy(text->graph);
     *text = (struct text_graph){.batch = batch, .tokens = tokens, .clip_skip = clip_skip};
     TRY(graph_create(model->pool, NULL, &text->graph));
+    text->graph->block = &model->memory;
     struct error error =
         text_build(text->graph, model, batch, tokens, clip_skip, text->text, &text->context, &text->pooled);
     if (!error.code)
@@ -47,6 +48,7 @@ struct error model_encode_text(struct model *model, size_t batch, size_t tokens,
         return error_make(ERR_INVALID, "the batch size must be 1 to %d", MODEL_BATCH_MAX);
     TRY(prepare_text(model, batch, tokens, clip_skip));
     struct text_graph *text = &model->text;
+    graph_enter(text->graph);
     TRY(clip_fill(&model->clips[0], ids, &text->text[0]));
     if (model->info.xl)
         TRY(clip_fill(&model->clips[1], ids_2, &text->text[1]));
@@ -69,6 +71,7 @@ static struct error prepare_image(struct model *model, struct image_graph *image
     graph_destroy(image->graph);
     *image = (struct image_graph){.batch = batch, .height = height, .width = width};
     TRY(graph_create(model->pool, NULL, &image->graph));
+    image->graph->block = &model->memory;
     image->input = graph_value(image->graph, batch, height, width, channels);
     image->output = build(image->graph, &model->vae, image->input);
     struct error error = graph_plan(image->graph, &image->output, 1);
@@ -97,6 +100,7 @@ struct error model_encode_image(struct model *model, size_t batch, size_t height
     TRY(check_image(model, batch, height, width));
     struct image_graph *encoder = &model->encoder;
     TRY(prepare_image(model, encoder, vae_build_encoder, batch, height, width, 3));
+    graph_enter(encoder->graph);
     memcpy(encoder->input->data, rgb, value_floats(encoder->input) * sizeof *rgb);
     graph_forward(encoder->graph);
     size_t channels = model->vae.latent_channels;
@@ -113,6 +117,7 @@ struct error model_decode_latents(struct model *model, size_t batch, size_t heig
     TRY(check_image(model, batch, height * model->vae.factor, width * model->vae.factor));
     struct image_graph *decoder = &model->decoder;
     TRY(prepare_image(model, decoder, vae_build_decoder, batch, height, width, model->vae.latent_channels));
+    graph_enter(decoder->graph);
     memcpy(decoder->input->data, latents, value_floats(decoder->input) * sizeof *latents);
     graph_forward(decoder->graph);
     memcpy(rgb, decoder->output->data, value_floats(decoder->output) * sizeof *rgb);
@@ -299,5 +304,6 @@ void model_destroy(struct model *model)
     graph_destroy(model->decoder.graph);
     for (int kind = 0; kind < COMPONENT_COUNT; kind++)
         network_close(model->networks[kind]);
+    free(model->memory.floats);
     free(model);
 }

@@ -127,10 +127,18 @@ void parameters_destroy(struct parameters *parameters);
 
 /* ---- training ---- */
 
+enum recompute { /* gradient checkpointing: activations block by block again in the backward pass; the same bytes */
+                 RECOMPUTE_TO_FIT, /* when the plan would take more than memory_max */
+                 RECOMPUTE_NEVER,
+                 RECOMPUTE_ALWAYS,
+};
+
 struct training_shape {
     size_t batch, height, width; /* latent pixels */
     size_t tokens;
     unsigned clip_skip;
+    enum recompute recompute;
+    uint64_t memory_max; /* bytes; 0: no limit */
 };
 
 struct training;
@@ -145,7 +153,8 @@ void training_destroy(struct training *training);
 struct error training_step(struct training *training, const struct unet_input *input, const float *target,
                            const float *weights, float gradient_scale, double *loss, float *losses)
     __attribute__((warn_unused_result));
-size_t training_bytes(const struct training *training); /* memory of its plan */
+size_t training_bytes(const struct training *training); /* memory of its plan, shared with all graphs of the model */
+bool training_recomputes(const struct training *training);
 
 /* ---- LoRAs in the weights, for sampling ---- */
 

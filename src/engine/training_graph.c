@@ -18,6 +18,37 @@ static bool has_text(const struct parameters *parameters)
     return false;
 }
 
+static struct error build(struct training *training, const struct training_shape *shape, bool recompute)
+{
+    const struct unet_input input = {.batch = shape->batch,
+                                     .height = shape->height,
+                                     .width = shape->width,
+                                     .tokens = shape->tokens,
+                                     .clip_skip = shape->clip_skip};
+    struct denoiser *denoiser = &training->denoiser;
+    TRY(denoiser_build(denoiser, training->model, training->parameters, &input, has_text(training->parameters)));
+    denoiser->graph->recompute = recompute;
+    return graph_place(denoiser->graph, &denoiser->prediction, 1);
+}
+
+static bool too_large(const struct graph *graph, uint64_t bytes_max)
+{
+    return bytes_max && (graph->floats + graph_floats_to_pack(graph)) * sizeof(float) > bytes_max;
+}
+
+static struct error plan(struct training *training, const struct training_shape *shape)
+{
+    TRY(build(training, shape, shape->recompute == RECOMPUTE_ALWAYS));
+    if (shape->recompute == RECOMPUTE_TO_FIT && too_large(training->denoiser.graph, shape->memory_max)) {
+        graph_destroy(training->denoiser.graph);
+        TRY(build(training, shape, true));
+    }
+    if (too_large(training->denoiser.graph, shape->memory_max))
+        return error_make(ERR_INTERNAL, "not enough memory: a step needs %zu MB, %llu MB are free",
+                          training->denoiser.graph->floats >> 18, (unsigned long long)shape->memory_max >> 20);
+    return graph_allocate(training->denoiser.graph);
+}
+
 struct error training_create(struct model *model, struct parameters *parameters, const struct training_shape *shape,
                              struct training **out)
 {
@@ -26,15 +57,7 @@ struct error training_create(struct model *model, struct parameters *parameters,
         return error_make(ERR_INTERNAL, "out of memory");
     training->model = model;
     training->parameters = parameters;
-    const struct unet_input input = {.batch = shape->batch,
-                                     .height = shape->height,
-                                     .width = shape->width,
-                                     .tokens = shape->tokens,
-                                     .clip_skip = shape->clip_skip};
-    struct denoiser *denoiser = &training->denoiser;
-    struct error error = denoiser_build(denoiser, model, parameters, &input, has_text(parameters));
-    if (!error.code)
-        error = graph_plan(denoiser->graph, &denoiser->prediction, 1);
+    struct error error = plan(training, shape);
     if (error.code) {
         training_destroy(training);
         return error;
@@ -54,6 +77,11 @@ void training_destroy(struct training *training)
 size_t training_bytes(const struct training *training)
 {
     return training->denoiser.graph->floats * sizeof(float);
+}
+
+bool training_recomputes(const struct training *training)
+{
+    return training->denoiser.graph->recompute;
 }
 
 struct error training_step(struct training *training, const struct unet_input *input, const float *target,

@@ -137,6 +137,7 @@ struct build {
 static struct value *resnet(const struct build *b, struct value *x, size_t out, const char *path)
 {
     struct graph *g = b->graph;
+    graph_segment(g);
     struct value *h = op_group_norm(g, x, b->unet->groups, b->unet->epsilon, true, at(g, "%s.norm1", path));
     h = op_conv3x3(g, h, out, at(g, "%s.conv1", path));
     h = op_add_vector(g, h, op_linear(g, b->temb, out, at(g, "%s.time_emb_proj", path)));
@@ -162,6 +163,7 @@ static struct value *transformer_block(const struct build *b, struct value *x, s
 {
     struct graph *g = b->graph;
     const float epsilon = 1e-5f;
+    graph_segment(g);
     struct value *h = op_layer_norm(g, x, epsilon, at(g, "%s.norm1", path));
     x = op_add(g, x, attention(b, h, h, heads, at(g, "%s.attn1", path)));
     h = op_layer_norm(g, x, epsilon, at(g, "%s.norm2", path));
@@ -176,10 +178,12 @@ static struct value *transformer(const struct build *b, struct value *x, const s
                                  const char *path)
 {
     struct graph *g = b->graph;
+    graph_segment(g);
     struct value *h = op_group_norm(g, x, b->unet->groups, 1e-6f, false, at(g, "%s.norm", path));
     h = op_linear(g, h, x->channels, at(g, "%s.proj_in", path));
     for (size_t i = 0; i < block->transformers; i++)
         h = transformer_block(b, h, block->heads, at(g, "%s.transformer_blocks.%zu", path, i));
+    graph_segment(g);
     return op_add(g, x, op_linear(g, h, x->channels, at(g, "%s.proj_out", path)));
 }
 
@@ -265,6 +269,7 @@ struct value *unet_build(struct graph *g, const struct unet *unet, const struct 
     h = down_blocks(&build, h, &skips);
     h = mid_block(&build, h);
     h = up_blocks(&build, h, &skips);
+    graph_segment(g);
     h = op_group_norm(g, h, unet->groups, unet->epsilon, true, "conv_norm_out");
     h = op_conv3x3(g, h, unet->out_channels, "conv_out");
     return unet->out_channels == unet->in_channels ? h : op_take_channels(g, h, unet->in_channels);

@@ -33,7 +33,8 @@ static float *input(struct world *world, const char *name, size_t count)
     return values;
 }
 
-static void bench_init(struct bench *bench, struct world *world, const struct parameter_options *options)
+static void bench_init_as(struct bench *bench, struct world *world, const struct parameter_options *options,
+                          enum recompute recompute)
 {
     *bench = (struct bench){.world = world};
     size_t width = model_info(world->model)->context_width;
@@ -49,11 +50,17 @@ static void bench_init(struct bench *bench, struct world *world, const struct pa
                                        .ids = ids,
                                        .ids_2 = ids};
     bench->target = input(world, "target", BATCH * PIXELS * 4);
-    const struct training_shape shape = {.batch = BATCH, .height = SIDE, .width = SIDE, .tokens = TOKENS};
+    const struct training_shape shape = {
+        .batch = BATCH, .height = SIDE, .width = SIDE, .tokens = TOKENS, .recompute = recompute};
     assert_ok(parameters_create(world->model, options, &bench->parameters));
     assert_ok(training_create(world->model, bench->parameters, &shape, &bench->training));
     if (options->targets != TARGETS_FULL)
         fill_lora(bench->parameters, "test.");
+}
+
+static void bench_init(struct bench *bench, struct world *world, const struct parameter_options *options)
+{
+    bench_init_as(bench, world, options, RECOMPUTE_NEVER);
 }
 
 static void bench_finish(struct bench *bench)
@@ -179,6 +186,57 @@ static void gradients_add_up_and_follow_their_scale(void **state)
     bench_finish(&bench);
 }
 
+static void check_recomputation(struct world *world, const struct parameter_options *options)
+{
+    struct bench kept, again;
+    bench_init_as(&kept, world, options, RECOMPUTE_NEVER);
+    bench_init_as(&again, world, options, RECOMPUTE_ALWAYS);
+    assert_false(training_recomputes(kept.training));
+    assert_true(training_recomputes(again.training));
+    size_t bytes = kept.parameters->count * sizeof(float);
+    for (int i = 0; i < 2; i++) { /* the second time from memory that the first has used */
+        assert_true(loss_of(&kept) == loss_of(&again));
+        assert_memory_equal(kept.parameters->gradients, again.parameters->gradients, bytes);
+    }
+    assert_true(training_bytes(again.training) * 10 < training_bytes(kept.training) * 8);
+    bench_finish(&kept);
+    bench_finish(&again);
+}
+
+static void recomputed_activations_give_the_same_bytes_in_less_memory(void **state)
+{
+    (void)state;
+    const struct parameter_options wide = {.targets = TARGETS_WIDE, .unet = true, .text = true, .rank = 4, .alpha = 4};
+    const struct parameter_options attention = {.targets = TARGETS_ATTENTION, .unet = true, .rank = 4, .alpha = 4};
+    const struct parameter_options text = {.targets = TARGETS_ATTENTION, .text = true, .rank = 4, .alpha = 4};
+    check_recomputation(&sd, &wide);
+    check_recomputation(&xl, &wide);
+    check_recomputation(&sd, &attention);
+    check_recomputation(&xl, &text);
+    check_recomputation(&sd, &(struct parameter_options){.targets = TARGETS_FULL, .unet = true});
+}
+
+static void a_plan_fits_its_memory_or_says_so(void **state)
+{
+    (void)state;
+    struct parameters *parameters;
+    struct training *kept, *fitted, *none = NULL;
+    const struct parameter_options options = {.targets = TARGETS_WIDE, .unet = true, .rank = 4, .alpha = 4};
+    struct training_shape shape = {.batch = BATCH, .height = SIDE, .width = SIDE, .tokens = TOKENS};
+    assert_ok(parameters_create(sd.model, &options, &parameters));
+    assert_ok(training_create(sd.model, parameters, &shape, &kept));
+    shape.memory_max = training_bytes(kept) - 1;
+    assert_ok(training_create(sd.model, parameters, &shape, &fitted));
+    assert_false(training_recomputes(kept));
+    assert_true(training_recomputes(fitted));
+    shape.memory_max = training_bytes(fitted) - 1;
+    assert_error(training_create(sd.model, parameters, &shape, &none), ERR_INTERNAL);
+    assert_null(none);
+    training_destroy(kept);
+    training_destroy(fitted);
+    parameters_destroy(parameters);
+}
+
 static void any_number_of_threads_gives_the_same_bytes(void **state)
 {
     (void)state;
@@ -210,6 +268,8 @@ int main(void)
         cmocka_unit_test(every_weight_of_the_unet_has_the_slope_of_the_loss),
         cmocka_unit_test(every_weight_of_the_text_encoders_has_the_slope_of_the_loss),
         cmocka_unit_test(gradients_add_up_and_follow_their_scale),
+        cmocka_unit_test(recomputed_activations_give_the_same_bytes_in_less_memory),
+        cmocka_unit_test(a_plan_fits_its_memory_or_says_so),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
     };
     return cmocka_run_group_tests_name("gradients", tests, setup, finish);
