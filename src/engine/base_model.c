@@ -34,6 +34,7 @@ static struct error read_hints_file(const char *path, struct base_hints *hints)
         hints->learning_rate_scale = json_number(root, "learningRateScale", hints->learning_rate_scale);
         hints->learning_rate_max = json_number(root, "learningRateMax", hints->learning_rate_max);
         hints->wide_targets = strcmp(json_string(root, "loraTargets", "attention"), "wide") == 0;
+        hints->half_weights = strcmp(json_string(root, "weights", "fp32"), "bf16") == 0;
         double steps = json_number(root, "sampleSteps", hints->sample_steps);
         hints->sample_steps = steps >= 1 && steps <= SAMPLER_STEPS_MAX ? (unsigned)steps : hints->sample_steps;
         hints->guidance = json_number(root, "guidance", hints->guidance);
@@ -73,8 +74,9 @@ static struct error open_parts(const char *folder, const uint64_t *fresh_seed, s
 {
     TRY(read_hints(folder, &base->hints));
     TRY(schedule_read(folder, &base->schedule));
-    TRY(fresh_seed ? model_open_fresh(folder, *fresh_seed, pool, &base->model)
-                   : model_open(folder, pool, &base->model));
+    TRY(fresh_seed                 ? model_open_fresh(folder, *fresh_seed, pool, &base->model)
+        : base->hints.half_weights ? model_open_half(folder, pool, &base->model)
+                                   : model_open(folder, pool, &base->model));
     base->info = model_info(base->model);
     return open_tokenizers(folder, base);
 }
@@ -112,6 +114,13 @@ void base_model_destroy(struct base_model *base)
     tokenizer_destroy(base->tokenizers[1]);
     model_destroy(base->model);
     free(base);
+}
+
+struct error base_model_bytes_needed(const char *folder, uint64_t *bytes)
+{
+    struct base_hints hints;
+    TRY(read_hints(folder, &hints));
+    return model_bytes_needed(folder, hints.half_weights, true, bytes);
 }
 
 /* ---- text ---- */

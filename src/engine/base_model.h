@@ -18,6 +18,7 @@ struct base_hints {
     double learning_rate_scale; /* the API's rates are made for 860 million parameters; 1 when absent */
     double learning_rate_max;   /* of the scaled rate; 0 for no limit */
     bool wide_targets;          /* loraTargets "wide": attention alone is not enough for a small model */
+    bool half_weights;          /* weights "bf16": a large model in half the memory */
     unsigned sample_steps;
     double guidance;
     char caption_prefix[128]; /* put before captions and prompts that do not begin with it */
@@ -45,6 +46,8 @@ struct error base_model_open(const char *folder, struct pool *pool, struct base_
 struct error base_model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct base_model **out)
     __attribute__((warn_unused_result));
 void base_model_destroy(struct base_model *base);
+/* What opening the folder for a training will take, before it is taken. */
+struct error base_model_bytes_needed(const char *folder, uint64_t *bytes) __attribute__((warn_unused_result));
 
 /* The text with the base's prefix is encoded with the weights as they are now, LoRAs included. */
 struct error condition_init(struct base_model *base, const char *text, struct condition *condition)

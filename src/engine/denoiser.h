@@ -34,6 +34,7 @@ struct image_graph { /* the VAE's encoder or decoder */
 
 struct model {
     struct pool *pool;
+    bool half; /* weights of UNet and text encoders as bfloat16 */
     struct model_info info;
     const uint64_t *fresh_seed;                /* while opening: for networks without weights; or NULL */
     struct network *networks[COMPONENT_COUNT]; /* COMPONENT_TEXT_2 only if xl */

@@ -334,6 +334,31 @@ void KERNEL(scale_by)(struct pool *pool, size_t count, float alpha, const float 
     run(pool, &task, 1, multiply);
 }
 
+struct unpacking {
+    size_t count;
+    const uint16_t *x;
+    float *y;
+};
+
+static void unpack_chunk(void *context, size_t chunk, float *scratch)
+{
+    (void)scratch;
+    const struct unpacking *task = context;
+    size_t first = chunk * CHUNK_FLOATS, end = first + CHUNK_FLOATS;
+    end = end < task->count ? end : task->count;
+    INDEPENDENT
+    for (size_t i = first; i < end; i++) {
+        uint32_t bits = (uint32_t)task->x[i] << 16;
+        memcpy(&task->y[i], &bits, sizeof bits);
+    }
+}
+
+void KERNEL(unpack_bfloats)(struct pool *pool, size_t count, const uint16_t *x, float *y)
+{
+    struct unpacking task = {count, x, y};
+    pool_run(pool, (count + CHUNK_FLOATS - 1) / CHUNK_FLOATS, unpack_chunk, &task);
+}
+
 /* y[row] = a[row] + b[row / width] */
 static void add_rows(void *context, size_t chunk, float *scratch)
 {

@@ -61,6 +61,7 @@ struct node *graph_node(struct graph *graph, const struct op *op, struct value *
     output->producer = node;
     node->time = graph->node_count++;
     node->segment = graph->segment;
+    node->network = graph->network;
     node->previous = graph->last;
     if (graph->last)
         graph->last->next = node;
@@ -407,15 +408,15 @@ struct error graph_place(struct graph *graph, struct value *const *outputs, size
 
 static bool packs(const struct node *node)
 {
-    return node->layer && node->inputs[0]->wants_gradient && !node->layer->packed_backward;
+    return node->layer && node->inputs[0]->wants_gradient;
 }
 
-size_t graph_floats_to_pack(const struct graph *graph)
+size_t graph_bytes(const struct graph *graph)
 {
-    size_t floats = 0;
+    size_t bytes = graph->floats * sizeof(float);
     for (const struct node *node = graph->first; node; node = node->next)
-        floats += packs(node) ? conv_packed_backward_floats(&node->conv) : 0;
-    return floats;
+        bytes += packs(node) ? layer_bytes_to_pack_backward(node->layer) : 0;
+    return bytes;
 }
 
 static float *address(const struct graph *graph, struct buffer *buffer)
@@ -461,7 +462,7 @@ struct error graph_allocate(struct graph *graph)
 {
     for (struct node *node = graph->first; node; node = node->next) {
         if (packs(node))
-            TRY(layer_pack_backward(node->layer));
+            TRY(layer_pack_backward(node->network, node->layer));
     }
     TRY(grow(graph->block, graph->floats));
     graph_enter(graph);

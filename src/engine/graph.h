@@ -42,8 +42,8 @@ struct value {
     bool wants_gradient;   /* something trained lies before it, and the output after it */
     struct node *producer; /* NULL for inputs */
     struct buffer data_buffer, gradient_buffer;
-    bool transient;   /* all its users are in its producer's segment, which is recomputed */
-    bool needed_again; /* transient, and the backward pass of the segment needs it */
+    bool transient;             /* all its users are in its producer's segment, which is recomputed */
+    bool needed_again;          /* transient, and the backward pass of the segment needs it */
     struct buffer again_buffer; /* where it is recomputed; data points there from then on */
     struct value *next;
 };
@@ -75,6 +75,7 @@ struct node {
     size_t time, again_time, backward_time;
 
     /* what the op was built with */
+    struct network *network; /* of the layer */
     struct layer *layer;
     struct norm *norm;
     const struct parameter *lora_a, *lora_b;
@@ -109,7 +110,7 @@ struct graph {
     bool recompute;             /* set before graph_plan */
     struct memory_block *block; /* own_block unless set before graph_plan */
     struct memory_block own_block;
-    float *memory, *workspace; /* as of the last graph_enter */
+    float *memory, *workspace;       /* as of the last graph_enter */
     size_t workspace_offset, floats; /* floats: of memory, workspace included */
 };
 
@@ -132,7 +133,7 @@ struct error graph_plan(struct graph *graph, struct value *const *outputs, size_
 struct error graph_place(struct graph *graph, struct value *const *outputs, size_t output_count)
     __attribute__((warn_unused_result));
 struct error graph_allocate(struct graph *graph) __attribute__((warn_unused_result));
-size_t graph_floats_to_pack(const struct graph *graph); /* weights that graph_allocate packs for the backward pass */
+size_t graph_bytes(const struct graph *graph); /* placed: of its block, and of weights yet to be packed for backward */
 /* Before inputs are filled, when the block is shared: it may have moved. */
 void graph_enter(struct graph *graph);
 void graph_forward(struct graph *graph);

@@ -95,6 +95,9 @@ static struct error read_parameters(const struct json *source, struct job *job)
     TRY(read_rates(source, job));
     TRY(read_numbers(source, to));
     to->aspect_buckets = json_bool(source, "aspectBuckets", true);
+    to->recompute = !json_get(source, "gradientCheckpointing")          ? RECOMPUTE_TO_FIT
+                    : json_bool(source, "gradientCheckpointing", false) ? RECOMPUTE_ALWAYS
+                                                                        : RECOMPUTE_NEVER;
     to->random_crop = json_bool(source, "randomCrop", false);
     to->class_prompt = json_string(source, "classPrompt", "");
     to->concept_prompt = json_string(source, "conceptPrompt", *to->class_prompt ? "" : "daiton");

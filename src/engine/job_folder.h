@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "engine/model.h"
 #include "engine/schedule.h"
 
 enum {
@@ -32,7 +33,8 @@ struct job_prompt {
     double guidance;      /* 0: the base's */
 };
 
-/* The API's names and, last, some of our own: minSnrGamma, gradientAccumulationSteps, aspectBuckets. */
+/* The API's names and, last, some of our own: minSnrGamma, gradientAccumulationSteps, aspectBuckets,
+ * gradientCheckpointing (absent: when memory is short). */
 struct job_parameters {
     unsigned batch_size, epochs, repeats, rank; /* epochs 0: not given */
     unsigned steps_max;                         /* 0: not given */
@@ -52,6 +54,7 @@ struct job_parameters {
     double min_snr_gamma;  /* 0: off */
     unsigned accumulation; /* batches whose mean gradient makes a step */
     bool aspect_buckets;   /* pictures keep their shape, rather than being cut to squares */
+    enum recompute recompute;
 };
 
 struct job {

@@ -154,6 +154,7 @@ void add_scaled(struct pool *pool, size_t count, float alpha, const float *a, fl
 /* y[i] = fma(alpha, x[i], y[i]) */
 void axpy(struct pool *pool, size_t count, float alpha, const float *x, float *y);
 void scale_by(struct pool *pool, size_t count, float alpha, const float *x, float *y); /* y = alpha x; y may be x */
+void unpack_bfloats(struct pool *pool, size_t count, const uint16_t *x, float *y);     /* the upper halves of floats */
 /* y[rows, channels] = x + bias[channels]; y may be x. */
 void bias_add(struct pool *pool, size_t rows, size_t channels, const float *x, const float *bias, float *y);
 /* y[batch, pixels, channels] = x + add[batch, channels] (time embedding); y may be x. */

@@ -88,6 +88,7 @@
       (pool, count, alpha, x, y))                                                                                      \
     X(void, scale_by, (struct pool * pool, size_t count, float alpha, const float *x, float *y),                       \
       (pool, count, alpha, x, y))                                                                                      \
+    X(void, unpack_bfloats, (struct pool * pool, size_t count, const uint16_t *x, float *y), (pool, count, x, y))      \
     X(void, bias_add, (struct pool * pool, size_t rows, size_t channels, const float *x, const float *bias, float *y), \
       (pool, rows, channels, x, bias, y))                                                                              \
     X(void, sample_add_forward,                                                                                        \

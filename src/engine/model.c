@@ -159,16 +159,58 @@ struct error model_predict(struct model *model, const struct unet_input *input, 
 
 /* ---- opening ---- */
 
+static const char *const part_names[][2] = {
+    [COMPONENT_UNET] = {"unet", "diffusion_pytorch_model"},
+    [COMPONENT_TEXT] = {"text_encoder", "model"},
+    [COMPONENT_TEXT_2] = {"text_encoder_2", "model"},
+    [COMPONENT_VAE] = {"vae", "diffusion_pytorch_model"},
+};
+
 static struct error open_network(struct model *model, struct arena *arena, const char *folder, enum component kind)
 {
-    static const char *const names[][2] = {
-        [COMPONENT_UNET] = {"unet", "diffusion_pytorch_model"},
-        [COMPONENT_TEXT] = {"text_encoder", "model"},
-        [COMPONENT_TEXT_2] = {"text_encoder_2", "model"},
-        [COMPONENT_VAE] = {"vae", "diffusion_pytorch_model"},
-    };
-    return network_open(arena_printf(arena, "%s/%s", folder, names[kind][0]), names[kind][1], kind, model->fresh_seed,
-                        &model->networks[kind]);
+    TRY(network_open(arena_printf(arena, "%s/%s", folder, part_names[kind][0]), part_names[kind][1], kind,
+                     model->fresh_seed, &model->networks[kind]));
+    model->networks[kind]->half = model->half && kind != COMPONENT_VAE;
+    return OK;
+}
+
+/* ---- memory ---- */
+
+uint64_t model_weight_bytes(const struct model *model)
+{
+    uint64_t bytes = 0;
+    for (int kind = 0; kind < COMPONENT_COUNT; kind++)
+        bytes += model->networks[kind] ? model->networks[kind]->weight_bytes : 0;
+    return bytes;
+}
+
+static struct error part_bytes(const char *path, enum component kind, bool half, bool training, uint64_t *bytes)
+{
+    struct network *network;
+    uint64_t numbers = 0;
+    TRY(network_open(path, part_names[kind][1], kind, NULL, &network));
+    for (size_t i = 0; i < network->file_count; i++) {
+        for (size_t j = 0; j < network->files[i]->count; j++)
+            numbers += network->files[i]->tensors[j].count;
+    }
+    network_close(network);
+    *bytes += numbers * (half && kind != COMPONENT_VAE ? 2 : 4) * (training && kind == COMPONENT_UNET ? 2 : 1);
+    return OK;
+}
+
+struct error model_bytes_needed(const char *folder, bool half, bool training, uint64_t *bytes)
+{
+    struct arena arena;
+    struct error error = OK;
+    *bytes = 0;
+    arena_init(&arena, PATH_ARENA_MAX);
+    for (int kind = 0; kind < COMPONENT_COUNT && !error.code; kind++) {
+        const char *path = arena_printf(&arena, "%s/%s", folder, part_names[kind][0]);
+        if (kind != COMPONENT_TEXT_2 || fs_exists(path))
+            error = part_bytes(path, (enum component)kind, half, training, bytes);
+    }
+    arena_finish(&arena);
+    return error;
 }
 
 static struct error open_networks(struct model *model, struct arena *arena, const char *folder)
@@ -264,13 +306,15 @@ static struct error open_model(struct model *model, struct arena *arena, const c
     return OK;
 }
 
-static struct error open_with(const char *folder, const uint64_t *fresh_seed, struct pool *pool, struct model **out)
+static struct error open_with(const char *folder, const uint64_t *fresh_seed, bool half, struct pool *pool,
+                              struct model **out)
 {
     struct model *model = calloc(1, sizeof *model);
     if (!model)
         return error_make(ERR_INTERNAL, "out of memory");
     model->pool = pool;
     model->fresh_seed = fresh_seed;
+    model->half = half;
     struct arena arena;
     arena_init(&arena, PATH_ARENA_MAX);
     struct error error = open_model(model, &arena, folder);
@@ -286,12 +330,17 @@ static struct error open_with(const char *folder, const uint64_t *fresh_seed, st
 
 struct error model_open(const char *folder, struct pool *pool, struct model **out)
 {
-    return open_with(folder, NULL, pool, out);
+    return open_with(folder, NULL, false, pool, out);
+}
+
+struct error model_open_half(const char *folder, struct pool *pool, struct model **out)
+{
+    return open_with(folder, NULL, true, pool, out);
 }
 
 struct error model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct model **out)
 {
-    return open_with(folder, &seed, pool, out);
+    return open_with(folder, &seed, false, pool, out);
 }
 
 void model_destroy(struct model *model)

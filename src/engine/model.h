@@ -48,7 +48,16 @@ struct error model_open(const char *folder, struct pool *pool, struct model **ou
 /* The same; networks whose folders hold a config.json and no weights begin with values drawn from the seed. */
 struct error model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct model **out)
     __attribute__((warn_unused_result));
+/* The same with the weights of UNet and text encoders rounded to bfloat16: half the memory, sums in fp32 all the same.
+ */
+struct error model_open_half(const char *folder, struct pool *pool, struct model **out)
+    __attribute__((warn_unused_result));
 void model_destroy(struct model *model);
+uint64_t model_weight_bytes(const struct model *model); /* in memory now, packed */
+/* What opening the folder will take, and with training what a LoRA's backward pass adds: known before weights are read.
+ */
+struct error model_bytes_needed(const char *folder, bool half, bool training, uint64_t *bytes)
+    __attribute__((warn_unused_result));
 const struct model_info *model_info(const struct model *model);
 struct pool *model_pool(const struct model *model);
 

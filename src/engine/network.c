@@ -105,6 +105,8 @@ void network_close(struct network *network)
         free(layer->bias);
         free(layer->packed);
         free(layer->packed_backward);
+        free(layer->half);
+        free(layer->half_backward);
     }
     for (struct norm *norm = network->norms; norm; norm = norm->next) {
         free(norm->gamma);
@@ -184,6 +186,7 @@ static struct error read_floats(struct network *network, const struct tensor *te
         return error;
     }
     network->parameters += tensor->count;
+    network->weight_bytes += tensor->count * sizeof *values;
     *out = values;
     return OK;
 }
@@ -198,25 +201,116 @@ struct error layer_read(const struct layer *layer, float *weights)
     return tensor_read(layer->source, weights);
 }
 
-static struct error pack(struct network *network, struct layer *layer)
+static struct error no_memory(void)
 {
-    CLEANUP_FREE float *weights = NULL;
-    TRY(read_floats(network, layer->source, &weights));
-    layer->packed = floats_create(conv_packed_floats(&layer->conv));
-    if (!layer->packed)
-        return error_make(ERR_INTERNAL, "out of memory");
-    conv_pack(&layer->conv, weights, layer->packed);
-    return OK;
+    return error_make(ERR_INTERNAL, "out of memory for the base model's weights");
 }
 
-struct error layer_pack_backward(struct layer *layer)
+/* What is in a file can be read again. */
+static void forget(const struct network *network, const struct layer *layer)
 {
+    if (!network->fresh)
+        tensor_forget(layer->source);
+}
+
+/* Takes packed floats over: as they are, or rounded to half their size. */
+static struct error keep(struct network *network, float *packed, size_t count, float **floats, uint16_t **halves)
+{
+    network->weight_bytes += count * (network->half ? sizeof **halves : sizeof **floats);
+    if (!network->half) {
+        *floats = packed;
+        return OK;
+    }
+    *halves = malloc(count * sizeof **halves);
+    for (size_t i = 0; *halves && i < count; i++)
+        (*halves)[i] = bfloat_from_float(packed[i]);
+    free(packed);
+    return *halves ? OK : no_memory();
+}
+
+static struct error pack(struct network *network, struct layer *layer)
+{
+    size_t count = conv_packed_floats(&layer->conv);
     CLEANUP_FREE float *weights = floats_create(layer_weight_count(layer));
-    layer->packed_backward = floats_create(conv_packed_backward_floats(&layer->conv));
-    if (!weights || !layer->packed_backward)
-        return error_make(ERR_INTERNAL, "out of memory");
-    TRY(layer_read(layer, weights));
-    conv_pack_backward(&layer->conv, weights, layer->packed_backward);
+    float *packed = floats_create(count);
+    struct error error = weights && packed ? layer_read(layer, weights) : no_memory();
+    if (error.code) {
+        free(packed);
+        return error;
+    }
+    network->parameters += layer_weight_count(layer);
+    conv_pack(&layer->conv, weights, packed);
+    forget(network, layer);
+    return keep(network, packed, count, &layer->packed, &layer->half);
+}
+
+struct error layer_pack_backward(struct network *network, struct layer *layer)
+{
+    size_t count = conv_packed_backward_floats(&layer->conv);
+    if (layer->packed_backward || layer->half_backward)
+        return OK;
+    CLEANUP_FREE float *weights = floats_create(layer_weight_count(layer));
+    float *packed = floats_create(count);
+    struct error error = weights && packed ? layer_read(layer, weights) : no_memory();
+    if (error.code) {
+        free(packed);
+        return error;
+    }
+    conv_pack_backward(&layer->conv, weights, packed);
+    forget(network, layer);
+    return keep(network, packed, count, &layer->packed_backward, &layer->half_backward);
+}
+
+size_t layer_bytes_to_pack_backward(const struct layer *layer)
+{
+    if (layer->packed_backward || layer->half_backward)
+        return 0;
+    return conv_packed_backward_floats(&layer->conv) * (layer->half ? sizeof(uint16_t) : sizeof(float));
+}
+
+const float *layer_weights(struct pool *pool, const struct layer *layer, float *workspace)
+{
+    if (layer->packed)
+        return layer->packed;
+    unpack_bfloats(pool, conv_packed_floats(&layer->conv), layer->half, workspace);
+    return workspace;
+}
+
+const float *layer_weights_backward(struct pool *pool, const struct layer *layer, float *workspace)
+{
+    if (layer->packed_backward)
+        return layer->packed_backward;
+    unpack_bfloats(pool, conv_packed_backward_floats(&layer->conv), layer->half_backward, workspace);
+    return workspace;
+}
+
+size_t layer_workspace(const struct layer *layer)
+{
+    size_t forward = conv_packed_floats(&layer->conv), backward = conv_packed_backward_floats(&layer->conv);
+    return !layer->half ? 0 : forward > backward ? forward : backward;
+}
+
+struct error layer_merge(struct layer *layer, const float *weights)
+{
+    CLEANUP_FREE float *own = NULL;
+    layer->merged = weights != NULL;
+    if (!weights && layer->half) {
+        free(layer->packed);
+        layer->packed = NULL;
+        return OK;
+    }
+    if (!weights) {
+        own = floats_create(layer_weight_count(layer));
+        if (!own)
+            return no_memory();
+        TRY(layer_read(layer, own));
+        weights = own;
+    }
+    if (!layer->packed) /* in full: a change may be too small for a half */
+        layer->packed = floats_create(conv_packed_floats(&layer->conv));
+    if (!layer->packed)
+        return no_memory();
+    conv_pack(&layer->conv, weights, layer->packed);
     return OK;
 }
 

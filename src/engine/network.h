@@ -16,14 +16,15 @@ enum { NETWORK_FILES_MAX = 64 }; /* shards */
 
 /* A convolution, or a linear layer as kernel 1. */
 struct layer {
-    const char *name;            /* "down_blocks.0.resnets.0.conv1" */
-    struct conv conv;            /* in, out, kernel, stride, pad_after_only; batch 1, a size of 8 x 8 */
-    const struct tensor *source; /* in the file: what merging starts from */
-    float *bias;                 /* [out] or NULL */
-    float *packed;
-    float *packed_backward; /* NULL until a training graph needs it */
-    bool merged;            /* packed holds more than the file's weights */
-    struct layer *next;     /* in the order of first use */
+    const char *name;               /* "down_blocks.0.resnets.0.conv1" */
+    struct conv conv;               /* in, out, kernel, stride, pad_after_only; batch 1, a size of 8 x 8 */
+    const struct tensor *source;    /* in the file: what merging starts from */
+    float *bias;                    /* [out] or NULL */
+    float *packed;                  /* NULL in a half network, unless merged */
+    float *packed_backward;         /* NULL until a training graph needs it */
+    uint16_t *half, *half_backward; /* instead of these, in a half network */
+    bool merged;                    /* packed holds more than the file's weights */
+    struct layer *next;             /* in the order of first use */
 };
 
 /* A group or layer norm. */
@@ -54,7 +55,9 @@ struct network {
     struct layer *layers, **last_layer;
     struct norm *norms, **last_norm;
     struct table *tables;
-    size_t parameters; /* numbers read so far */
+    size_t parameters;   /* numbers read so far */
+    bool half;           /* keeps packed weights as bfloat16, in half the memory. Set it before the first layer */
+    size_t weight_bytes; /* that layers, norms and tables take */
     struct arena arena;
 };
 
@@ -74,8 +77,15 @@ struct error network_norm(struct network *network, const char *name, size_t chan
     __attribute__((warn_unused_result));
 struct error network_table(struct network *network, const char *name, size_t rows, size_t channels, struct table **out)
     __attribute__((warn_unused_result));
-/* Makes layer->packed_backward. */
-struct error layer_pack_backward(struct layer *layer) __attribute__((warn_unused_result));
+/* Packs for the backward pass, once. */
+struct error layer_pack_backward(struct network *network, struct layer *layer) __attribute__((warn_unused_result));
+size_t layer_bytes_to_pack_backward(const struct layer *layer); /* 0 when that is done */
+/* What kernels read: the packed weights, or floats made of them in workspace. */
+const float *layer_weights(struct pool *pool, const struct layer *layer, float *workspace);
+const float *layer_weights_backward(struct pool *pool, const struct layer *layer, float *workspace);
+size_t layer_workspace(const struct layer *layer); /* for either */
+/* The layer computes with these weights [out, in, k, k] from now on, or with the file's again (NULL). */
+struct error layer_merge(struct layer *layer, const float *weights) __attribute__((warn_unused_result));
 /* weights [out, in, k, k], as floats, of the file. */
 struct error layer_read(const struct layer *layer, float *weights) __attribute__((warn_unused_result));
 size_t layer_weight_count(const struct layer *layer);

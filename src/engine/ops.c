@@ -149,8 +149,9 @@ static void lora_backward(struct graph *g, struct node *n)
 
 static void conv_op_forward(struct graph *g, struct node *n)
 {
-    conv_forward(g->pool, &n->conv, n->inputs[0]->data, n->layer->packed, n->layer->bias, false, n->output->data,
-                 g->workspace);
+    const float *weights = layer_weights(g->pool, n->layer, g->workspace);
+    conv_forward(g->pool, &n->conv, n->inputs[0]->data, weights, n->layer->bias, false, n->output->data,
+                 g->workspace + aligned(layer_workspace(n->layer)));
     if (n->lora_a)
         lora_forward(g, n);
 }
@@ -164,7 +165,8 @@ static void conv_op_backward(struct graph *g, struct node *n)
     if (n->bias)
         bias_backward(g->pool, value_rows(n->output), n->conv.out, dy, true, gradients_of(g, n->bias), g->workspace);
     if (dx)
-        conv_backward_data(g->pool, &n->conv, dy, n->layer->packed_backward, n->accumulate[0], dx, g->workspace);
+        conv_backward_data(g->pool, &n->conv, dy, layer_weights_backward(g->pool, n->layer, g->workspace),
+                           n->accumulate[0], dx, g->workspace + aligned(layer_workspace(n->layer)));
     if (n->lora_a)
         lora_backward(g, n);
 }
@@ -190,7 +192,8 @@ static void find_trained(struct graph *g, struct node *n)
 
 static void size_conv_workspace(struct graph *g, struct node *n)
 {
-    size_t rows = value_rows(n->output), convolution = conv_workspace(&n->conv), before = 0;
+    size_t rows = value_rows(n->output), before = 0;
+    size_t convolution = aligned(layer_workspace(n->layer)) + conv_workspace(&n->conv);
     if (n->lora_a) {
         n->lora_conv = n->conv;
         n->lora_conv.out = g->parameters->rank;

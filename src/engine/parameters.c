@@ -184,6 +184,8 @@ static struct error create(struct model *model, const struct parameter_options *
 {
     struct parameters *parameters = &owner->parameters;
     bool full = options->targets == TARGETS_FULL;
+    if (full && model->networks[COMPONENT_UNET]->half)
+        return error_make(ERR_INVALID, "full training needs weights in single precision: maquette.json asks for bf16");
     owner->table = arena_array(&owner->arena, count_entries(model), sizeof *owner->table);
     owner->homes = full ? arena_array(&owner->arena, count_entries(model), sizeof *owner->homes) : NULL;
     parameters->table = owner->table;
@@ -312,16 +314,7 @@ static struct error merge_layer(struct model *model, struct layer *layer, enum c
         add_delta(model->pool, &deltas[i], weights);
         merged = true;
     }
-    if (layer->merged && !merged) {
-        weights = floats_create(layer_weight_count(layer));
-        if (!weights)
-            return error_make(ERR_INTERNAL, "out of memory");
-        TRY(layer_read(layer, weights));
-    }
-    if (weights)
-        conv_pack(&layer->conv, weights, layer->packed);
-    layer->merged = merged;
-    return OK;
+    return merged || layer->merged ? layer_merge(layer, weights) : OK;
 }
 
 struct error model_merge(struct model *model, const struct lora_delta *deltas, size_t count)

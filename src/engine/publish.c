@@ -290,6 +290,9 @@ static struct error put_result(const struct publisher *publisher, struct json_wr
     if (text)
         json_put_number(json, "learningRateTextEncoder", text->rates.base);
     json_put_number(json, "learningRateScale", publisher->base->hints.learning_rate_scale);
+    json_put_int(json, "weightBytes", (int64_t)publisher->weight_bytes);
+    json_put_int(json, "stepBytes", (int64_t)publisher->step_bytes);
+    json_put_bool(json, "activationsRecomputed", publisher->recomputes);
     TRY(put_files(publisher, json));
     json_put_string(json, "trainer", publisher->software);
     json_open(json, "warnings", '[');

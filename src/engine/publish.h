@@ -3,6 +3,8 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "engine/event_log.h"
@@ -19,6 +21,8 @@ struct publisher {
     const struct picture_io *io;
     struct event_log *events;
     const volatile sig_atomic_t *stop;
+    uint64_t weight_bytes, step_bytes; /* memory, for the record */
+    bool recomputes;
     char *warnings[WARNINGS_MAX]; /* malloc'd */
     size_t warning_count;
 };

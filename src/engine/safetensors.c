@@ -80,6 +80,14 @@ uint16_t bfloat_from_float(float value)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+void tensor_forget(const struct tensor *tensor)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)tensor->data;
+    uintptr_t first = (start + page - 1) / page * page, end = (start + tensor->bytes) / page * page;
+    if (end > first)
+        madvise((char *)tensor->data + (first - start), end - first, MADV_DONTNEED);
+}
+
 struct error tensor_read(const struct tensor *tensor, float *values)
 {
     const unsigned char *bytes = tensor->data;

@@ -61,6 +61,9 @@ const struct tensor *safetensors_find(const struct safetensors *file, const char
 /* count floats from F64, F32, F16 or BF16; ERR_INVALID for other types. */
 struct error tensor_read(const struct tensor *tensor, float *values) __attribute__((warn_unused_result));
 
+/* Gives the memory of a file's tensor back; it is read from the file again when it is needed. */
+void tensor_forget(const struct tensor *tensor);
+
 struct tensor_note { /* an entry of __metadata__ */
     const char *key, *text;
 };

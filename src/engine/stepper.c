@@ -182,7 +182,9 @@ static bool same_shape(const struct training_shape *a, const struct training_sha
 
 static struct error graph_for(struct stepper *stepper, enum learner_role role, struct training **out)
 {
-    struct training_shape shape = {.batch = stepper->batch,
+    struct training_shape shape = {.recompute = stepper->parts.job->parameters.recompute,
+                                   .memory_max = stepper->parts.memory_max,
+                                   .batch = stepper->batch,
                                    .height = stepper->bucket.height,
                                    .width = stepper->bucket.width,
                                    .tokens = stepper->parts.base->info->tokens_max[0]};
@@ -263,4 +265,18 @@ struct error stepper_step(struct stepper *stepper, unsigned step, double *loss)
     if (!isfinite(*loss) || !isfinite(norm))
         return error_make(ERR_INVALID, "the loss is no number any more at step %u: lower learningRate", step + 1);
     return OK;
+}
+
+size_t stepper_bytes(const struct stepper *stepper, bool *recomputes)
+{
+    size_t most = 0;
+    *recomputes = false;
+    for (int role = 0; role < LEARNER_COUNT; role++) {
+        for (const struct shaped_graph *graph = stepper->graphs[role]; graph; graph = graph->next) {
+            size_t bytes = training_bytes(graph->training);
+            most = bytes > most ? bytes : most;
+            *recomputes |= training_recomputes(graph->training);
+        }
+    }
+    return most;
 }

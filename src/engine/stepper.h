@@ -19,6 +19,7 @@ struct stepper_parts {
     const struct job *job;
     const struct job_plan *plan;
     struct learner *learners[LEARNER_COUNT];
+    uint64_t memory_max; /* bytes for a step's plan; 0: no limit */
 };
 
 struct error stepper_create(const struct stepper_parts *parts, struct stepper **out)
@@ -26,5 +27,7 @@ struct error stepper_create(const struct stepper_parts *parts, struct stepper **
 void stepper_destroy(struct stepper *stepper);
 /* Step 0, 1, ... *loss is the batch's before the update. ERR_INVALID when it is no number any more. */
 struct error stepper_step(struct stepper *stepper, unsigned step, double *loss) __attribute__((warn_unused_result));
+/* The largest plan so far, and whether it recomputes activations. */
+size_t stepper_bytes(const struct stepper *stepper, bool *recomputes);
 /* The learner of a step and its own count of steps before it. */
 enum learner_role stepper_role(const struct job_plan *plan, unsigned step, unsigned *index);

@@ -1,10 +1,8 @@
 #include "engine/trainer.h"
 
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -71,30 +69,25 @@ static uint64_t free_memory(void)
     return UINT64_MAX;
 }
 
-static uint64_t weight_bytes(const char *folder)
-{
-    char pattern[path_bytes_max];
-    glob_t found;
-    uint64_t bytes = 0;
-    snprintf(pattern, sizeof pattern, "%s/*/*.safetensors", folder);
-    if (glob(pattern, 0, NULL, &found) != 0)
-        return 0;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        struct stat status;
-        bytes += stat(found.gl_pathv[i], &status) == 0 ? (uint64_t)status.st_size : 0;
-    }
-    globfree(&found);
-    return bytes;
-}
-
 static struct error check_memory(const struct run *run)
 {
-    uint64_t needed = weight_bytes(run->job.base_path) * memory_a_byte;
-    uint64_t have = run->options->memory_bytes ? run->options->memory_bytes : free_memory();
+    uint64_t needed, have = run->options->memory_bytes ? run->options->memory_bytes : free_memory();
+    TRY(base_model_bytes_needed(run->job.base_path, &needed));
     if (needed <= have)
         return OK;
-    return error_make(ERR_INTERNAL, "not enough memory: this base model needs %llu MB, %llu MB are free",
+    return error_make(ERR_INTERNAL,
+                      "not enough memory: this base model needs %llu MB, %llu MB are free; \"weights\": "
+                      "\"bf16\" in its maquette.json halves that",
                       (unsigned long long)needed >> 20, (unsigned long long)have >> 20);
+}
+
+/* For the plan of a step, when the weights are there. */
+static uint64_t memory_for_steps(const struct run *run)
+{
+    uint64_t most = run->options->memory_bytes, weights = model_weight_bytes(run->base->model);
+    if (most)
+        return most > weights ? most - weights : 1;
+    return free_memory();
 }
 
 static struct error open_base(struct run *run)
@@ -234,6 +227,7 @@ static struct error create_stepper(struct run *run)
         .batches = run->batches,
         .job = &run->job,
         .plan = &run->plan,
+        .memory_max = memory_for_steps(run),
         .learners = {run->state.learners[LEARNER_UNET], run->state.learners[LEARNER_TEXT]},
     };
     return stepper_create(&parts, &run->stepper);
@@ -321,12 +315,28 @@ static struct error finish_epoch(struct run *run, bool fresh)
     return step < run->plan.steps ? phase(run, "training") : OK;
 }
 
+/* Once a run, when the first step has planned its memory. */
+static struct error report_memory(struct run *run)
+{
+    char text[160];
+    struct publisher *publisher = &run->publisher;
+    publisher->weight_bytes = model_weight_bytes(run->base->model);
+    publisher->step_bytes = stepper_bytes(run->stepper, &publisher->recomputes);
+    if (run->state.step != run->first_step + 1)
+        return OK;
+    snprintf(text, sizeof text, "memory: %llu MB of weights, %llu MB for a step%s",
+             (unsigned long long)publisher->weight_bytes >> 20, (unsigned long long)publisher->step_bytes >> 20,
+             publisher->recomputes ? ", activations are recomputed block by block" : "");
+    return event_text(&run->events, "log", "text", text);
+}
+
 static struct error train_one(struct run *run)
 {
     double loss;
     unsigned interval = run->options->state_interval_ms ? run->options->state_interval_ms : state_interval_ms;
     TRY(stepper_step(run->stepper, run->state.step, &loss));
     run->state.losses[run->state.step++] = (float)loss;
+    TRY(report_memory(run));
     if (run->state.step == run->plan.text_steps)
         TRY(leave_text_phase(run));
     TRY(report(run, loss));

@@ -33,7 +33,7 @@ static struct error build(struct training *training, const struct training_shape
 
 static bool too_large(const struct graph *graph, uint64_t bytes_max)
 {
-    return bytes_max && (graph->floats + graph_floats_to_pack(graph)) * sizeof(float) > bytes_max;
+    return bytes_max && graph_bytes(graph) > bytes_max;
 }
 
 static struct error plan(struct training *training, const struct training_shape *shape)
@@ -45,7 +45,7 @@ static struct error plan(struct training *training, const struct training_shape 
     }
     if (too_large(training->denoiser.graph, shape->memory_max))
         return error_make(ERR_INTERNAL, "not enough memory: a step needs %zu MB, %llu MB are free",
-                          training->denoiser.graph->floats >> 18, (unsigned long long)shape->memory_max >> 20);
+                          graph_bytes(training->denoiser.graph) >> 20, (unsigned long long)shape->memory_max >> 20);
     return graph_allocate(training->denoiser.graph);
 }
 

@@ -97,6 +97,49 @@ static void the_sd_unet_predicts_what_diffusers_does(void **state)
     check_prediction(*state, unet_input(*state, false, "in.latents", 8, 8), 0, "unet_sd_forward_t0");
 }
 
+/* What a LoRA changes in a prediction. */
+static void predict_change(struct world *world, struct model *model, float change[256])
+{
+    float velocity[256], before[256];
+    struct parameters *parameters;
+    const struct unet_input input = noised_input(world, false, velocity);
+    const struct parameter_options options = {.targets = TARGETS_ATTENTION, .unet = true, .rank = 4, .alpha = 4};
+    assert_ok(parameters_create(model, &options, &parameters));
+    fill_lora(parameters, "unet.");
+    assert_ok(model_predict(model, &input, before));
+    assert_ok(model_merge_parameters(model, parameters, 1));
+    assert_ok(model_predict(model, &input, change));
+    assert_ok(model_merge(model, NULL, 0));
+    for (int i = 0; i < 256; i++)
+        change[i] -= before[i];
+    parameters_destroy(parameters);
+}
+
+static double norm_of(const float *a, const float *b)
+{
+    double squares = 0;
+    for (int i = 0; i < 256; i++)
+        squares += pow((double)a[i] - (b ? (double)b[i] : 0), 2);
+    return sqrt(squares);
+}
+
+static void bfloat_weights_predict_nearly_the_same_in_half_the_memory(void **state)
+{
+    struct world *world = *state;
+    struct model *half;
+    float velocity[256], prediction[256], nchw[256], change[256], half_change[256];
+    const struct unet_input input = noised_input(world, false, velocity);
+    assert_ok(model_open_half(world->folder, world->pool, &half));
+    assert_ok(model_predict(half, &input, prediction));
+    to_nchw(1, 4, 64, prediction, nchw);
+    assert_record(json_get(world->golden, "unet_sd_forward_t500"), nchw, 256, 0.02);
+    assert_true(model_weight_bytes(half) < 0.75 * (double)model_weight_bytes(world->model)); /* the VAE is in fp32 */
+    predict_change(world, world->model, change);
+    predict_change(world, half, half_change);
+    assert_true(norm_of(change, NULL) > 0.1 && norm_of(change, half_change) < 0.05 * norm_of(change, NULL));
+    model_destroy(half);
+}
+
 static void odd_latents_follow_the_size_of_their_skips(void **state)
 {
     check_prediction(*state, unet_input(*state, false, "in.odd", 9, 11), 37, "unet_sd_forward_odd_9x11_t37");
@@ -248,6 +291,7 @@ int main(void)
     const struct CMUnitTest sd[] = {
         cmocka_unit_test(the_sd_unet_predicts_what_diffusers_does),
         cmocka_unit_test(odd_latents_follow_the_size_of_their_skips),
+        cmocka_unit_test(bfloat_weights_predict_nearly_the_same_in_half_the_memory),
         cmocka_unit_test(the_vae_encodes_and_decodes_as_diffusers_does),
         cmocka_unit_test(the_text_encoder_ends_in_its_last_norm),
         cmocka_unit_test(sd_lora_gradients_and_steps_are_those_of_diffusers),
