@@ -34,7 +34,8 @@ struct image_graph { /* the VAE's encoder or decoder */
 
 struct model {
     struct pool *pool;
-    bool half; /* weights of UNet and text encoders as bfloat16 */
+    bool half;   /* weights of UNet and text encoders as bfloat16 */
+    size_t tile; /* latent pixels; larger pictures go through the VAE in tiles of it */
     struct model_info info;
     const uint64_t *fresh_seed;                /* while opening: for networks without weights; or NULL */
     struct network *networks[COMPONENT_COUNT]; /* COMPONENT_TEXT_2 only if xl */
@@ -48,6 +49,8 @@ struct model {
     struct memory_block memory; /* of all graphs, which run in turn */
 };
 
+/* Reads and checks the VAE's weights. */
+struct error images_prepare(struct model *model) __attribute__((warn_unused_result));
 /* Appends the text encoders: context, and pooled if xl. */
 struct error text_build(struct graph *graph, const struct model *model, size_t batch, size_t tokens, unsigned clip_skip,
                         struct clip_values text[2], struct value **context, struct value **pooled)

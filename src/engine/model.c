@@ -59,71 +59,6 @@ struct error model_encode_text(struct model *model, size_t batch, size_t tokens,
     return OK;
 }
 
-/* ---- images ---- */
-
-static struct error prepare_image(struct model *model, struct image_graph *image,
-                                  struct value *(*build)(struct graph *graph, const struct vae *vae,
-                                                         struct value *input),
-                                  size_t batch, size_t height, size_t width, size_t channels)
-{
-    if (image->graph && image->batch == batch && image->height == height && image->width == width)
-        return OK;
-    graph_destroy(image->graph);
-    *image = (struct image_graph){.batch = batch, .height = height, .width = width};
-    TRY(graph_create(model->pool, NULL, &image->graph));
-    image->graph->block = &model->memory;
-    image->input = graph_value(image->graph, batch, height, width, channels);
-    image->output = build(image->graph, &model->vae, image->input);
-    struct error error = graph_plan(image->graph, &image->output, 1);
-    if (error.code) {
-        graph_destroy(image->graph);
-        image->graph = NULL;
-    }
-    return error;
-}
-
-static struct error check_image(const struct model *model, size_t batch, size_t height, size_t width)
-{
-    if (!batch || batch > MODEL_BATCH_MAX)
-        return error_make(ERR_INVALID, "the batch size must be 1 to %d", MODEL_BATCH_MAX);
-    size_t factor = model->vae.factor;
-    if (!height || !width || height % factor || width % factor)
-        return error_make(ERR_INVALID, "a picture's sides must be multiples of %zu pixels", factor);
-    if (height / factor > MODEL_LATENT_MAX || width / factor > MODEL_LATENT_MAX)
-        return error_make(ERR_INVALID, "a picture's sides must be at most %zu pixels", MODEL_LATENT_MAX * factor);
-    return OK;
-}
-
-struct error model_encode_image(struct model *model, size_t batch, size_t height, size_t width, const float *rgb,
-                                float *mean, float *logvar)
-{
-    TRY(check_image(model, batch, height, width));
-    struct image_graph *encoder = &model->encoder;
-    TRY(prepare_image(model, encoder, vae_build_encoder, batch, height, width, 3));
-    graph_enter(encoder->graph);
-    memcpy(encoder->input->data, rgb, value_floats(encoder->input) * sizeof *rgb);
-    graph_forward(encoder->graph);
-    size_t channels = model->vae.latent_channels;
-    concat_backward(model->pool, value_rows(encoder->output), channels, channels, encoder->output->data, false, mean,
-                    logvar);
-    for (size_t i = 0; i < value_rows(encoder->output) * channels; i++)
-        logvar[i] = logvar[i] < -30 ? -30 : logvar[i] > 20 ? 20 : logvar[i];
-    return OK;
-}
-
-struct error model_decode_latents(struct model *model, size_t batch, size_t height, size_t width, const float *latents,
-                                  float *rgb)
-{
-    TRY(check_image(model, batch, height * model->vae.factor, width * model->vae.factor));
-    struct image_graph *decoder = &model->decoder;
-    TRY(prepare_image(model, decoder, vae_build_decoder, batch, height, width, model->vae.latent_channels));
-    graph_enter(decoder->graph);
-    memcpy(decoder->input->data, latents, value_floats(decoder->input) * sizeof *latents);
-    graph_forward(decoder->graph);
-    memcpy(rgb, decoder->output->data, value_floats(decoder->output) * sizeof *rgb);
-    return OK;
-}
-
 /* ---- noise ---- */
 
 static bool same_shape(const struct unet_input *a, const struct unet_input *b)
@@ -270,8 +205,7 @@ static struct error read_weights(struct model *model)
     const struct unet_input smallest = {.batch = 1, .height = side, .width = side, .tokens = 1};
     TRY(prepare_denoiser(model, &smallest));
     TRY(prepare_text(model, 1, 2, 0));
-    TRY(prepare_image(model, &model->encoder, vae_build_encoder, 1, model->vae.factor, model->vae.factor, 3));
-    return prepare_image(model, &model->decoder, vae_build_decoder, 1, 1, 1, model->vae.latent_channels);
+    return images_prepare(model);
 }
 
 static void describe(struct model *model)
@@ -315,6 +249,7 @@ static struct error open_with(const char *folder, const uint64_t *fresh_seed, bo
     model->pool = pool;
     model->fresh_seed = fresh_seed;
     model->half = half;
+    model->tile = MODEL_TILE;
     struct arena arena;
     arena_init(&arena, PATH_ARENA_MAX);
     struct error error = open_model(model, &arena, folder);

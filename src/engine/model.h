@@ -18,6 +18,7 @@ enum {
     MODEL_BATCH_MAX = 64,   /* pictures a step */
     MODEL_TOKENS_MAX = 77,  /* positions of a CLIP text encoder */
     MODEL_LATENT_MAX = 256, /* side of a latent: 2048 px at factor 8 */
+    MODEL_TILE = 128,       /* side of the latent that goes through the VAE at once: 1,024 px at factor 8 */
     LORA_RANK_MAX = 256,    /* more is full training by other means */
 };
 
@@ -73,6 +74,9 @@ struct error model_encode_image(struct model *model, size_t batch, size_t height
 /* latents unscaled, height and width in latent pixels; rgb is not clamped. */
 struct error model_decode_latents(struct model *model, size_t batch, size_t height, size_t width, const float *latents,
                                   float *rgb) __attribute__((warn_unused_result));
+
+/* Pictures with a larger side go through the VAE in overlapping tiles, MODEL_TILE unless set. At least 4. */
+void model_set_tile(struct model *model, size_t latent_pixels);
 
 /* What the UNet sees. context and pooled are unused where token ids are given to a training graph with text. */
 struct unet_input {

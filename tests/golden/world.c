@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/fs.h"
 #include "engine/safetensors.h"
 #include "world.h"
@@ -148,6 +149,35 @@ static void write_part(struct world *world, struct file *file, const char *part,
     "\"num_attention_heads\":4,\"max_position_embeddings\":77,\"bos_token_id\":0,\"eos_token_id\":2,"                  \
     "\"projection_dim\":32,"
 
+static void write_text(struct world *world, const char *part, const char *name, const char *text)
+{
+    const char *folder = arena_printf(&world->arena, "%s/%s", world->folder, part);
+    assert_ok(fs_make_dirs(folder));
+    assert_ok(fs_write_atomic(arena_printf(&world->arena, "%s/%s", folder, name), text, strlen(text)));
+}
+
+/* The symbols of single bytes, alone and at the end of a word: words are spelt. */
+static void write_tokenizer(struct world *world, const char *part)
+{
+    struct buf vocabulary;
+    unsigned id = 0, others = 256;
+    buf_init(&vocabulary, 1 << 20);
+    buf_putc(&vocabulary, '{');
+    for (unsigned byte = 0; byte < 256; byte++) {
+        bool printable = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);
+        unsigned symbol = printable ? byte : others++;
+        buf_printf(&vocabulary, "\"\\u%04x\":%u,\"\\u%04x</w>\":%u,", symbol, id, symbol, id + 256);
+        id++;
+    }
+    buf_puts(&vocabulary, "\"<|startoftext|>\":998,\"<|endoftext|>\":999}");
+    buf_putc(&vocabulary, '\0');
+    assert_ok(buf_error(&vocabulary));
+    write_text(world, part, "vocab.json", vocabulary.data);
+    write_text(world, part, "merges.txt", "#version: 0.2\n");
+    write_text(world, part, "tokenizer_config.json", "{\"pad_token\":\"<|endoftext|>\",\"model_max_length\":77}");
+    buf_finish(&vocabulary);
+}
+
 static void write_model(struct world *world, bool xl)
 {
     struct file *file = ARENA_NEW(&world->arena, struct file);
@@ -166,8 +196,11 @@ static void write_model(struct world *world, bool xl)
     file->prefix = "te.";
     add_text_encoder(file, false);
     write_part(world, file, "text_encoder", "model", CLIP_CONFIG "\"hidden_act\":\"quick_gelu\"}");
+    write_tokenizer(world, "tokenizer");
+    write_text(world, "scheduler", "scheduler_config.json", "{\"beta_schedule\":\"scaled_linear\",\"steps_offset\":1}");
     if (!xl)
         return;
+    write_tokenizer(world, "tokenizer_2");
     file->prefix = "te2.";
     add_text_encoder(file, true);
     write_part(world, file, "text_encoder_2", "model", CLIP_CONFIG "\"hidden_act\":\"gelu\"}");
