@@ -15,15 +15,37 @@ static const struct option team_options[] = {
     {"data", "DIR", "data", "the server's data directory"},
     {"team", "TEAM", "default", "the team: its name or its id"},
     {"from", "TEAM", NULL, "of accept and revoke: the team whose models may be transferred here"},
+    {"parallel-training", "N", NULL, "of limit: trainings that wait or run at a time, or none for no limit"},
+    {"training-images", "N", NULL, "of limit: training images of one model, or none"},
+    {"cooldown", "SECONDS", NULL, "of limit: from the start of a training to that of the next, or none"},
     {"json", NULL, NULL, "print JSON"},
     {0},
 };
 static const struct option_set team_option_set = {
-    "maquette teams list|accept|revoke [options]",
+    "maquette teams list|accept|revoke|limit [options]",
     "Shows the teams and sets what they allow. `accept` lets the models of another team be transferred to the\n"
-    "projects of this one, `revoke` takes that back. Both hold at once, also in a server that runs.",
+    "projects of this one, `revoke` takes that back. `limit` sets the limits that are given, as a paid plan would "
+    "have\n"
+    "them, and shows all; a team has none at first. All hold at once, also in a server that runs.",
     team_options,
 };
+
+static void write_limit(struct json_writer *writer, const char *key, int64_t limit)
+{
+    if (limit == team_no_limit)
+        json_put_null(writer, key);
+    else
+        json_put_int(writer, key, limit);
+}
+
+static void write_limits(struct json_writer *writer, const struct team_limits *limits)
+{
+    json_open(writer, "limits", '{');
+    write_limit(writer, "parallelTraining", limits->parallel_training);
+    write_limit(writer, "trainingImages", limits->training_images);
+    write_limit(writer, "cooldownSeconds", limits->cooldown_s);
+    json_close(writer, '}');
+}
 
 static void write_team(struct json_writer *writer, const struct team *team)
 {
@@ -36,7 +58,21 @@ static void write_team(struct json_writer *writer, const struct team *team)
     for (size_t i = 0; i < team->accepted_count; i++)
         json_put_string(writer, NULL, team->accepted[i]);
     json_close(writer, ']');
+    write_limits(writer, &team->limits);
     json_close(writer, '}');
+}
+
+static void print_limit(const char *what, int64_t limit)
+{
+    if (limit != team_no_limit)
+        printf("  %s %lld", what, (long long)limit);
+}
+
+static void print_limits(const struct team_limits *limits)
+{
+    print_limit("parallel-training", limits->parallel_training);
+    print_limit("training-images", limits->training_images);
+    print_limit("cooldown", limits->cooldown_s);
 }
 
 static void print_team(const struct team *team)
@@ -45,6 +81,7 @@ static void print_team(const struct team *team)
     printf("%s  %s  %s", team->id, clock_format_iso(created, team->created_at), team->name);
     for (size_t i = 0; i < team->accepted_count; i++)
         printf("%s%s", i ? ", " : "  accepts models of ", team->accepted[i]);
+    print_limits(&team->limits);
     putchar('\n');
 }
 
@@ -87,6 +124,58 @@ static struct error change_acceptance(struct db *db, struct arena *arena, const 
     return OK;
 }
 
+/* Leaves what was not given as it is. */
+static struct error take_limit(const struct options *options, const char *name, int64_t *limit)
+{
+    enum { limit_max = 1000000000 };
+    const char *text = options_text(options, name);
+    long long number = team_no_limit;
+    if (!text)
+        return OK;
+    if (strcmp(text, "none") != 0)
+        TRY(options_int(options, name, 0, limit_max, &number));
+    *limit = number;
+    return OK;
+}
+
+static struct error find_limits(struct db *db, struct arena *arena, const char *team, struct team_limits *limits)
+{
+    struct db_tx *tx CLEANUP_DB_READ = NULL;
+    const char *id;
+    TRY(db_read_begin(db, &tx));
+    TRY(team_find(tx, arena, team, &id));
+    return team_find_limits(tx, id, limits);
+}
+
+static struct error limit_team(struct db *db, struct arena *arena, const struct options *options)
+{
+    const char *team = options_text(options, "team");
+    struct team_limits limits;
+    TRY(find_limits(db, arena, team, &limits));
+    TRY(take_limit(options, "parallel-training", &limits.parallel_training));
+    TRY(take_limit(options, "training-images", &limits.training_images));
+    TRY(take_limit(options, "cooldown", &limits.cooldown_s));
+    TRY(team_set_limits(db, team, &limits));
+    if (!options_flag(options, "json")) {
+        printf("%s", team);
+        print_limits(&limits);
+        putchar('\n');
+        return OK;
+    }
+    struct buf out;
+    buf_init(&out, output_bytes_max);
+    struct json_writer writer = {.out = &out};
+    json_open(&writer, NULL, '{');
+    json_put_string(&writer, "team", team);
+    write_limits(&writer, &limits);
+    json_close(&writer, '}');
+    struct error error = buf_error(&out);
+    if (!error.code)
+        puts(out.data);
+    buf_finish(&out);
+    return error;
+}
+
 static struct error run(struct db *db, struct arena *arena, const struct options *options)
 {
     const char *action = options->argument_count == 1 ? options->arguments[0] : "";
@@ -96,7 +185,9 @@ static struct error run(struct db *db, struct arena *arena, const struct options
         return change_acceptance(db, arena, options, true);
     if (!strcmp(action, "revoke"))
         return change_acceptance(db, arena, options, false);
-    return error_make(ERR_INVALID, "say what to do: list, accept or revoke");
+    if (!strcmp(action, "limit"))
+        return limit_team(db, arena, options);
+    return error_make(ERR_INVALID, "say what to do: list, accept, revoke or limit");
 }
 
 int command_teams(int argc, char **argv)

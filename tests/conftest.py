@@ -1,11 +1,13 @@
 """A real server on a free port with a data folder of its own, and clients for it."""
 import base64
+import contextlib
 import io
 import json
 import os
 import pathlib
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -132,6 +134,15 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(server):
     return server.client()
+
+
+def make_trained(server, client, name, epochs=None):
+    """A trained model of a type that has no trainer here: its row is changed in the database."""
+    model = client.create_model(type=name)
+    with contextlib.closing(sqlite3.connect(server.data / "maquette.db", timeout=30)) as database, database:
+        database.execute("UPDATE model SET status = 'trained', epochs = ?, concepts = ? WHERE id = ?",
+                         (epochs, f'[{{"modelId":"{model["id"]}","scale":0.8}}]', model["id"]))
+    return client.ok("PUT", f"/models/{model['id']}", json={"name": "a trained LoRA"})["model"]
 
 
 def png(width=128, height=128, seed=0):

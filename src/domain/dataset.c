@@ -143,15 +143,8 @@ struct work {
     size_t count;
     const struct asset *made; /* to be inserted first, when it comes with its picture */
     struct training_image *images;
+    struct plan_refusal *refusal;
 };
-
-static struct error check_room(const struct model *model, size_t more)
-{
-    if (model->training_image_count + (int64_t)more > training_images_max)
-        return error_make(ERR_PLAN_LIMIT, "A model holds at most %d training images. Remove some to add others.",
-                          training_images_max);
-    return OK;
-}
 
 static struct error is_member(struct db_tx *tx, const char *model_id, const char *asset_id, bool *member,
                               int64_t *position)
@@ -209,7 +202,7 @@ static struct error add_images(struct db_tx *tx, void *context)
     struct model model;
     int64_t position;
     TRY(model_find_idle(tx, work->arena, work->caller, work->model_id, &model));
-    TRY(check_room(&model, work->count));
+    TRY(plan_check_images(tx, work->caller->team_id, model.training_image_count, work->count, work->refusal));
     TRY(next_position(tx, work->model_id, &position));
     for (size_t i = 0; i < work->count; i++)
         TRY(insert_member(tx, work, work->asset_ids[i], position + (int64_t)i, &work->images[i]));
@@ -218,32 +211,33 @@ static struct error add_images(struct db_tx *tx, void *context)
 
 struct error dataset_add_assets(const struct domain *domain, struct arena *arena, const struct caller *caller,
                                 const char *model_id, const char *const *asset_ids, size_t count,
-                                struct training_image *added)
+                                struct training_image *added, struct plan_refusal *refusal)
 {
     if (count > dataset_add_max)
         return error_make(ERR_INVALID, "Too many assetIds provided in a single request");
-    struct work work = {arena, caller, model_id, NULL, asset_ids, count, NULL, added};
+    struct work work = {arena, caller, model_id, NULL, asset_ids, count, NULL, added, refusal};
     return db_write(domain->db, add_images, &work);
 }
 
 struct error dataset_add_picture(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                                 const char *model_id, const struct picture *picture, struct training_image *added)
+                                 const char *model_id, const struct picture *picture, struct training_image *added,
+                                 struct plan_refusal *refusal)
 {
     struct asset asset;
     asset_init(&asset, arena, caller->project_id, caller->key_id, picture, "uploaded", "uploaded");
     asset.dataset_model_id = model_id;
-    struct work work = {arena, caller, model_id, NULL, &asset.id, 1, &asset, added};
+    struct work work = {arena, caller, model_id, NULL, &asset.id, 1, &asset, added, refusal};
     return db_write(domain->db, add_images, &work);
 }
 
 struct error dataset_check_room(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                                const char *model_id, size_t more)
+                                const char *model_id, size_t more, struct plan_refusal *refusal)
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     struct model model;
     TRY(db_read_begin(domain->db, &tx));
     TRY(model_find_idle(tx, arena, caller, model_id, &model));
-    return check_room(&model, more);
+    return plan_check_images(tx, caller->team_id, model.training_image_count, more, refusal);
 }
 
 static struct error find_member(struct db_tx *tx, const struct work *work, int64_t *position)
@@ -295,7 +289,7 @@ struct error dataset_replace(const struct domain *domain, struct arena *arena, c
                              const struct picture *picture, struct training_image *replaced)
 {
     struct asset asset;
-    struct work work = {arena, caller, model_id, training_image_id, &asset_id, 1, NULL, replaced};
+    struct work work = {arena, caller, model_id, training_image_id, &asset_id, 1, NULL, replaced, NULL};
     if (!asset_id) {
         asset_init(&asset, arena, caller->project_id, caller->key_id, picture, "uploaded", "uploaded");
         asset.dataset_model_id = model_id;
@@ -318,6 +312,6 @@ static struct error remove_image(struct db_tx *tx, void *context)
 struct error dataset_remove(const struct domain *domain, struct arena *arena, const struct caller *caller,
                             const char *model_id, const char *training_image_id)
 {
-    struct work work = {arena, caller, model_id, training_image_id, NULL, 0, NULL, NULL};
+    struct work work = {arena, caller, model_id, training_image_id, NULL, 0, NULL, NULL, NULL};
     return db_write(domain->db, remove_image, &work);
 }

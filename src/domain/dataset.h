@@ -3,6 +3,7 @@
 
 #include "domain/asset.h"
 #include "domain/model.h"
+#include "domain/plan.h"
 
 enum { dataset_add_max = 10 }; /* asset ids in one request */
 
@@ -21,16 +22,19 @@ struct error dataset_list_many(struct db_tx *tx, struct arena *arena, struct mod
     __attribute__((warn_unused_result));
 
 /* Adds existing assets, all or none. ERR_INVALID: over dataset_add_max ids, one that is a training image already, or
- * a model that is training; ERR_PLAN_LIMIT: over training_images_max; ERR_NOT_FOUND: an unknown model or asset. */
+ * a model that is training; ERR_PLAN_LIMIT, with refusal: over the team's limit or training_images_max; ERR_NOT_FOUND:
+ * an unknown model or asset. */
 struct error dataset_add_assets(const struct domain *domain, struct arena *arena, const struct caller *caller,
                                 const char *model_id, const char *const *asset_ids, size_t count,
-                                struct training_image *added) __attribute__((warn_unused_result));
+                                struct training_image *added, struct plan_refusal *refusal)
+    __attribute__((warn_unused_result));
 /* Makes an asset of the picture and adds it. Ask dataset_check_room first: it is cheap and a picture is not. */
 struct error dataset_add_picture(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                                 const char *model_id, const struct picture *picture, struct training_image *added)
-    __attribute__((warn_unused_result));
+                                 const char *model_id, const struct picture *picture, struct training_image *added,
+                                 struct plan_refusal *refusal) __attribute__((warn_unused_result));
 struct error dataset_check_room(const struct domain *domain, struct arena *arena, const struct caller *caller,
-                                const char *model_id, size_t more) __attribute__((warn_unused_result));
+                                const char *model_id, size_t more, struct plan_refusal *refusal)
+    __attribute__((warn_unused_result));
 
 /* Puts an asset, or one made of the picture (asset_id is NULL), in the place of a training image, in its pairs too. */
 struct error dataset_replace(const struct domain *domain, struct arena *arena, const struct caller *caller,

@@ -45,6 +45,62 @@ struct error team_accepts(struct db_tx *tx, const char *team_id, const char *fro
     return db_next(rows, accepts);
 }
 
+/* From column `first` on: parallel_training_max, training_images_max, training_cooldown_s, none of them NULL. */
+#define LIMIT_COLUMNS                                                                                                  \
+    "coalesce(parallel_training_max, -1), coalesce(training_images_max, -1), coalesce(training_cooldown_s, -1)"
+
+static struct team_limits read_limits(struct db_rows *rows, int first)
+{
+    return (struct team_limits){db_int(rows, first), db_int(rows, first + 1), db_int(rows, first + 2)};
+}
+
+struct error team_find_limits(struct db_tx *tx, const char *team_id, struct team_limits *limits)
+{
+    struct db_rows *rows;
+    bool row;
+    *limits = (struct team_limits){team_no_limit, team_no_limit, team_no_limit};
+    TRY(db_query(tx, &rows, "SELECT " LIMIT_COLUMNS " FROM team WHERE id = ?1", DB_BIND(db_t(team_id))));
+    TRY(db_next(rows, &row));
+    if (row)
+        *limits = read_limits(rows, 0);
+    while (row)
+        TRY(db_next(rows, &row));
+    return OK;
+}
+
+struct limits_work {
+    const char *team;
+    const struct team_limits *limits;
+};
+
+static struct db_value limit_value(int64_t limit)
+{
+    return limit == team_no_limit ? db_t(NULL) : db_i(limit);
+}
+
+static struct error limits_work(struct db_tx *tx, void *context)
+{
+    const struct limits_work *work = context;
+    const struct team_limits *limits = work->limits;
+    struct arena arena;
+    const char *id;
+    arena_init(&arena, 4096);
+    struct error error = team_find(tx, &arena, work->team, &id);
+    if (!error.code)
+        error = db_execute(tx, NULL,
+                           "UPDATE team SET parallel_training_max = ?2, training_images_max = ?3, "
+                           "training_cooldown_s = ?4 WHERE id = ?1",
+                           DB_BIND(db_t(id), limit_value(limits->parallel_training),
+                                   limit_value(limits->training_images), limit_value(limits->cooldown_s)));
+    arena_finish(&arena);
+    return error;
+}
+
+struct error team_set_limits(struct db *db, const char *team, const struct team_limits *limits)
+{
+    return db_write(db, limits_work, &(struct limits_work){team, limits});
+}
+
 struct pair_work {
     const char *team, *from;
     bool accept;
@@ -121,15 +177,18 @@ static struct error read_accepted(struct db_tx *tx, struct arena *arena, struct 
 static struct error read_teams(struct db_tx *tx, struct arena *arena, struct team *teams, size_t *count)
 {
     struct db_rows *rows;
-    TRY(db_query(tx, &rows, "SELECT id, name, created_at FROM team ORDER BY name, created_at, id", DB_NO_BIND));
+    TRY(db_query(tx, &rows, "SELECT id, name, created_at, " LIMIT_COLUMNS " FROM team ORDER BY name, created_at, id",
+                 DB_NO_BIND));
     for (bool row;;) {
         TRY(db_next(rows, &row));
         if (!row)
             return OK;
         if (*count == team_list_max)
             return error_make(ERR_TOO_LARGE, "there are more than %d teams", team_list_max);
-        teams[(*count)++] = (struct team){
-            .id = db_text(arena, rows, 0), .name = db_text(arena, rows, 1), .created_at = db_int(rows, 2)};
+        teams[(*count)++] = (struct team){.id = db_text(arena, rows, 0),
+                                          .name = db_text(arena, rows, 1),
+                                          .created_at = db_int(rows, 2),
+                                          .limits = read_limits(rows, 3)};
     }
 }
 

@@ -8,6 +8,8 @@
 #include "domain/dataset.h"
 #include "domain/training_run.h"
 
+enum { retry_queue_s = 60 };
+
 /* Everything that must hold before a training starts, found out in one snapshot. */
 struct plan {
     const struct training_type *type;
@@ -135,6 +137,7 @@ struct launch {
     int64_t now_ms;
     struct job *job;
     struct model *model;
+    struct plan_refusal *refusal;
 };
 
 static void fill_job(const struct launch *launch, const struct plan *plan)
@@ -184,12 +187,13 @@ static const char *make_description(const struct launch *launch, const struct pl
                         composed ? "model" : "image", count == 1 ? "" : "s");
 }
 
-static struct error check_queue(struct db_tx *tx, int64_t *waiting)
+static struct error check_queue(struct db_tx *tx, int64_t *waiting, struct plan_refusal *refusal)
 {
     TRY(count_rows(tx, "SELECT COUNT(*) FROM job WHERE status IN ('pending', 'queued')", NULL, waiting));
-    if (*waiting >= training_queue_max)
-        return error_make(ERR_PLAN_LIMIT, "%d trainings wait already: try again later", training_queue_max);
-    return OK;
+    if (*waiting < training_queue_max)
+        return OK;
+    *refusal = (struct plan_refusal){"parallel-training", "server", training_queue_max, *waiting, 0, retry_queue_s};
+    return error_make(ERR_PLAN_LIMIT, "%d trainings wait already: try again later", training_queue_max);
 }
 
 static struct error queue(struct db_tx *tx, const struct launch *launch, int64_t place)
@@ -210,7 +214,8 @@ static struct error launch_work(struct db_tx *tx, void *context)
     int64_t waiting;
     TRY(model_find_idle(tx, arena, launch->caller, launch->model_id, launch->model));
     TRY(make_plan(tx, launch->settings, arena, launch->caller, launch->model, launch->asked, -1, &plan));
-    TRY(check_queue(tx, &waiting));
+    TRY(plan_check_training(tx, launch->caller->team_id, launch->now_ms, launch->refusal));
+    TRY(check_queue(tx, &waiting, launch->refusal));
     fill_job(launch, &plan);
     TRY(job_insert(tx, arena, launch->job));
     TRY(job_find(tx, arena, launch->job_id, launch->job));
@@ -225,11 +230,11 @@ static struct error launch_work(struct db_tx *tx, void *context)
 
 struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
                              const struct caller *caller, const char *model_id, const struct json *parameters,
-                             struct job *job, struct model *model)
+                             struct job *job, struct model *model, struct plan_refusal *refusal)
 {
     char id[id_size];
     struct launch launch = {settings,       arena, caller, model_id, parameters, id_make(id, "job_"),
-                            clock_now_ms(), job,   model};
+                            clock_now_ms(), job,   model,  refusal};
     TRY(db_write(domain->db, launch_work, &launch));
     return model_get(domain, arena, caller, model_id, model);
 }

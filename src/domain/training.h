@@ -3,6 +3,7 @@
 
 #include "domain/job.h"
 #include "domain/model.h"
+#include "domain/plan.h"
 
 enum { training_queue_max = 10000 /* jobs waiting, all projects */ };
 
@@ -23,10 +24,12 @@ struct error training_quote(const struct domain *domain, const struct training_s
                             const struct caller *caller, const char *model_id, const struct json *parameters,
                             int64_t images_count, struct training_quote *quote) __attribute__((warn_unused_result));
 /* Queues it: the job's row and the model's state in one write. parameters is a JSON object or NULL. A composition has
- * nothing to train: its job is a success at once. */
+ * nothing to train: its job is a success at once. ERR_PLAN_LIMIT, with refusal, over a limit of the team's or of the
+ * queue. */
 struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
                              const struct caller *caller, const char *model_id, const struct json *parameters,
-                             struct job *job, struct model *model) __attribute__((warn_unused_result));
+                             struct job *job, struct model *model, struct plan_refusal *refusal)
+    __attribute__((warn_unused_result));
 /* A queued training is canceled at once; a running one is asked to end (the scheduler sees to it). ERR_INVALID when
  * the model is not training. */
 struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,

@@ -15,7 +15,7 @@ enum {
     authorization_bytes_max = 512,       /* "Basic " and base64 of key:secret, with room */
     answer_bytes_max = 64 * 1024 * 1024, /* 500 models with their data come to a few MB */
     parameters_max = 4,                  /* in one path */
-    retry_seconds = 2,
+    retry_unavailable_s = 2,
 };
 
 /* A path's values in the order of the template's {names}. */
@@ -253,8 +253,9 @@ static void respond_error(struct call *call, struct error error)
         http_add_header(call->response, "WWW-Authenticate", "Basic realm=\"maquette\"");
     if (status == 405)
         http_add_header(call->response, "Allow", allowed_methods(call));
-    if (status == 503)
-        http_add_header(call->response, "Retry-After", arena_printf(call->arena, "%d", retry_seconds));
+    const int64_t retry_s = status == 503 ? retry_unavailable_s : call->retry_s;
+    if (retry_s)
+        http_add_header(call->response, "Retry-After", arena_printf(call->arena, "%lld", (long long)retry_s));
 }
 
 static struct call new_call(struct app *app, struct http_request *request, struct http_response *response)

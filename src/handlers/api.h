@@ -30,6 +30,7 @@ struct call {
     bool original_assets;      /* links in the answer give untouched bytes */
     int status;                /* of a JSON answer; 200 unless the handler sets another */
     const char *error_details; /* JSON for the error's details; NULL: none */
+    int64_t retry_s;           /* when an error may have passed, for Retry-After; 0: no retry helps */
 };
 
 /* For struct http_config. app is a struct app. */

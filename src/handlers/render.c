@@ -208,3 +208,17 @@ struct error parameters_text(struct arena *arena, const struct api_training_para
     buf_finish(&out);
     return error;
 }
+
+struct error explain_refusal(struct call *call, struct error error, const struct plan_refusal *refusal)
+{
+    if (error.code != ERR_PLAN_LIMIT || !refusal->action)
+        return error;
+    const char *remaining = "";
+    if (refusal->remaining_s)
+        remaining = arena_printf(call->arena, ",\"remainingSeconds\":%lld", (long long)refusal->remaining_s);
+    call->error_details = arena_printf(
+        call->arena, "{\"actionLimit\":%lld,\"actionName\":\"%s\",\"actionValue\":%lld,\"limitScope\":\"%s\"%s}",
+        (long long)refusal->limit, refusal->action, (long long)refusal->value, refusal->scope, remaining);
+    call->retry_s = refusal->retry_s;
+    return error;
+}

@@ -4,6 +4,7 @@
 #include "domain/asset.h"
 #include "domain/dataset.h"
 #include "domain/model.h"
+#include "domain/plan.h"
 #include "domain/training_pair.h"
 #include "handlers/api.h"
 
@@ -26,3 +27,6 @@ struct error render_inference(struct call *call, const struct asset *asset, stru
 struct error parameters_text(struct arena *arena, const struct api_training_parameters *parameters, const char **text)
     __attribute__((warn_unused_result));
 const char *date_text(struct arena *arena, int64_t ms);
+/* Gives the error back; for ERR_PLAN_LIMIT after telling the call what its answer's details are and when to retry. */
+struct error explain_refusal(struct call *call, struct error error, const struct plan_refusal *refusal)
+    __attribute__((warn_unused_result));

@@ -52,11 +52,14 @@ struct error handle_trigger_training(struct call *call, const struct api_trigger
     const struct json *parameters;
     struct job job;
     struct model model;
+    struct plan_refusal refusal = {0};
     TRY(read_parameters(call, request, &parameters));
     if (is_dry(&request->query))
         return answer_quote(call, request, parameters);
-    TRY(training_launch(call->domain, scheduler_settings(call->app->scheduler), call->arena, &call->caller,
-                        request->path.model_id, parameters, &job, &model));
+    const struct error error =
+        training_launch(call->domain, scheduler_settings(call->app->scheduler), call->arena, &call->caller,
+                        request->path.model_id, parameters, &job, &model, &refusal);
+    TRY(explain_refusal(call, error, &refusal));
     scheduler_poke(call->app->scheduler);
     answer->job = ARENA_NEW(call->arena, struct api_job);
     answer->model = ARENA_NEW(call->arena, struct api_model);

@@ -18,16 +18,6 @@ static struct error check_modes(const struct api_add_training_image_body *body)
     return OK;
 }
 
-static struct error refuse_full(struct call *call, struct error error)
-{
-    if (error.code == ERR_PLAN_LIMIT)
-        call->error_details = arena_printf(call->arena,
-                                           "{\"actionLimit\":%d,\"actionName\":\"add-training-image\","
-                                           "\"limitScope\":\"model\"}",
-                                           training_images_max);
-    return error;
-}
-
 static struct error take_data(struct call *call, const struct api_add_training_image_body *body,
                               struct picture *picture)
 {
@@ -38,16 +28,18 @@ static struct error take_data(struct call *call, const struct api_add_training_i
 }
 
 static struct error add_images(struct call *call, const char *model_id, const struct api_add_training_image_body *body,
-                               struct training_image *added, size_t count)
+                               struct training_image *added, size_t count, struct plan_refusal *refusal)
 {
     if (body->asset_ids)
-        return dataset_add_assets(call->domain, call->arena, &call->caller, model_id, body->asset_ids, count, added);
+        return dataset_add_assets(call->domain, call->arena, &call->caller, model_id, body->asset_ids, count, added,
+                                  refusal);
     if (body->asset_id)
-        return dataset_add_assets(call->domain, call->arena, &call->caller, model_id, &body->asset_id, 1, added);
+        return dataset_add_assets(call->domain, call->arena, &call->caller, model_id, &body->asset_id, 1, added,
+                                  refusal);
     struct picture picture;
-    TRY(dataset_check_room(call->domain, call->arena, &call->caller, model_id, 1));
+    TRY(dataset_check_room(call->domain, call->arena, &call->caller, model_id, 1, refusal));
     TRY(take_data(call, body, &picture));
-    return dataset_add_picture(call->domain, call->arena, &call->caller, model_id, &picture, added);
+    return dataset_add_picture(call->domain, call->arena, &call->caller, model_id, &picture, added, refusal);
 }
 
 static void answer_images(struct call *call, const struct training_image *images, size_t count, bool as_list,
@@ -70,7 +62,9 @@ struct error handle_add_training_image(struct call *call, const struct api_add_t
     TRY(check_modes(body));
     size_t count = body->asset_ids ? body->asset_ids_count : 1;
     struct training_image *added = arena_array(call->arena, count, sizeof *added);
-    TRY(refuse_full(call, add_images(call, request->path.model_id, body, added, count)));
+    struct plan_refusal refusal = {0};
+    const struct error error = add_images(call, request->path.model_id, body, added, count, &refusal);
+    TRY(explain_refusal(call, error, &refusal));
     answer_images(call, added, count, body->asset_ids, answer);
     return OK;
 }
@@ -87,7 +81,7 @@ struct error handle_replace_training_image(struct call *call, const struct api_r
     TRY(check_modes(&same));
     if (body->asset_ids_count > 1)
         return error_field("assetIds", "must have 1 item to replace one image");
-    TRY(dataset_check_room(call->domain, call->arena, &call->caller, request->path.model_id, 0));
+    TRY(dataset_check_room(call->domain, call->arena, &call->caller, request->path.model_id, 0, NULL));
     if (!asset_id)
         TRY(take_data(call, &same, &picture));
     TRY(dataset_replace(call->domain, call->arena, &call->caller, request->path.model_id,

@@ -1,10 +1,7 @@
 """Starting trainings: what each of the 37 types can be told, what data it needs, compositions, and the answers."""
-import contextlib
-import sqlite3
-
 import pytest
 
-from conftest import data_url, png
+from conftest import data_url, make_trained, png
 from contract import DOCUMENT
 
 TYPES = DOCUMENT["components"]["schemas"]["ModelType"]["enum"]
@@ -181,15 +178,6 @@ def test_a_dry_run_answers_269_and_starts_nothing(client):
 
 
 # Compositions and concepts.
-
-def make_trained(server, client, name, epochs=None):
-    """A trained model of a type that has no trainer here: its row is changed in the database."""
-    model = client.create_model(type=name)
-    with contextlib.closing(sqlite3.connect(server.data / "maquette.db", timeout=30)) as database, database:
-        database.execute("UPDATE model SET status = 'trained', epochs = ?, concepts = ? WHERE id = ?",
-                         (epochs, f'[{{"modelId":"{model["id"]}","scale":0.8}}]', model["id"]))
-    return client.ok("PUT", f"/models/{model['id']}", json={"name": "a trained LoRA"})["model"]
-
 
 EPOCHS = '[{"epoch":"000001","assetIds":[]},{"epoch":"000002","assetIds":[]}]'
 

@@ -20,6 +20,8 @@
 #include "domain/url.h"
 #include "media/caption.h"
 
+static struct plan_refusal refusal; /* no test here reads it: tests/api/test_limits.py does */
+
 struct world {
     struct arena arena;
     char directory[64];
@@ -182,7 +184,7 @@ static void another_projects_model_is_not_found(void **state)
     assert_error(model_update(domain, &world->arena, &world->stranger, made.id, &(struct model_change){0}, &model),
                  ERR_NOT_FOUND);
     assert_error(model_delete(domain, &world->arena, &world->stranger, made.id), ERR_NOT_FOUND);
-    assert_error(dataset_add_picture(domain, &world->arena, &world->stranger, made.id, &picture, &image),
+    assert_error(dataset_add_picture(domain, &world->arena, &world->stranger, made.id, &picture, &image, &refusal),
                  ERR_NOT_FOUND);
     assert_ok(model_list(domain, &world->arena, &world->stranger, &(struct model_filter){.page_size = 10}, &page));
     assert_int_equal(page.count, 0);
@@ -226,7 +228,8 @@ static void a_list_row_carries_the_first_three_training_images(void **state)
         char name[16];
         snprintf(name, sizeof name, "red_%d.png", i);
         struct picture picture = take_picture(world, i * 20, name);
-        assert_ok(dataset_add_picture(&world->domain, &world->arena, &world->caller, model.id, &picture, &image));
+        assert_ok(
+            dataset_add_picture(&world->domain, &world->arena, &world->caller, model.id, &picture, &image, &refusal));
     }
     assert_ok(
         model_list(&world->domain, &world->arena, &world->caller, &(struct model_filter){.page_size = 10}, &page));
@@ -255,11 +258,11 @@ static void the_same_asset_is_a_training_image_once(void **state)
     struct picture picture = take_picture(world, 1, "a.png");
     assert_ok(asset_create(domain, &world->arena, &world->caller, &picture, &(struct asset_options){0}, &asset));
     const char *ids[11] = {asset.id};
-    assert_ok(dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 1, images));
-    struct error error = dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 1, images);
+    assert_ok(dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 1, images, &refusal));
+    struct error error = dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 1, images, &refusal);
     assert_int_equal(error.code, ERR_INVALID);
     assert_string_equal(error.text, "The provided assetId is already a training image of this model");
-    error = dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 11, images);
+    error = dataset_add_assets(domain, &world->arena, &world->caller, model.id, ids, 11, images, &refusal);
     assert_string_equal(error.text, "Too many assetIds provided in a single request");
     assert_int_equal(get_model(world, model.id).training_image_count, 1);
 }
@@ -274,7 +277,7 @@ static void a_refused_batch_adds_nothing(void **state)
     assert_ok(
         asset_create(&world->domain, &world->arena, &world->caller, &picture, &(struct asset_options){0}, &asset));
     const char *ids[] = {asset.id, "asset_unknown"};
-    assert_error(dataset_add_assets(&world->domain, &world->arena, &world->caller, model.id, ids, 2, images),
+    assert_error(dataset_add_assets(&world->domain, &world->arena, &world->caller, model.id, ids, 2, images, &refusal),
                  ERR_NOT_FOUND);
     assert_int_equal(get_model(world, model.id).training_image_count, 0);
 }
@@ -287,7 +290,7 @@ static void a_replaced_image_keeps_its_place_and_a_removed_one_leaves(void **sta
     const struct domain *domain = &world->domain;
     for (int i = 0; i < 3; i++) {
         struct picture picture = take_picture(world, i, "old.png");
-        assert_ok(dataset_add_picture(domain, &world->arena, &world->caller, model.id, &picture, &images[i]));
+        assert_ok(dataset_add_picture(domain, &world->arena, &world->caller, model.id, &picture, &images[i], &refusal));
     }
     struct picture picture = take_picture(world, 99, "new.png");
     assert_ok(
@@ -309,7 +312,8 @@ static void a_model_in_training_refuses_changes_of_its_data(void **state)
     struct training_image image;
     struct picture picture = take_picture(world, 1, NULL);
     assert_ok(db_write(world->domain.db, set_status, (const char *[]){model.id, "training"}));
-    struct error error = dataset_add_picture(&world->domain, &world->arena, &world->caller, model.id, &picture, &image);
+    struct error error =
+        dataset_add_picture(&world->domain, &world->arena, &world->caller, model.id, &picture, &image, &refusal);
     assert_int_equal(error.code, ERR_INVALID);
     assert_string_equal(error.text, "Model is already training");
     struct model_change change = {.set = MODEL_SET_TYPE, .type = "sd-xl-lora"};

@@ -19,6 +19,8 @@
 #include "media/caption.h"
 #include "media/media.h"
 
+static struct plan_refusal refusal; /* no test here reads it: tests/api/test_limits.py does */
+
 static void each_state_has_its_action(void **state)
 {
     (void)state;
@@ -156,7 +158,7 @@ static const char *make_model(void)
     buf_finish(&png);
     assert_ok(
         model_create(&world.domain, &world.arena, &world.caller, &(struct model_new){.type = "sd-1_5-lora"}, &model));
-    assert_ok(dataset_add_picture(&world.domain, &world.arena, &world.caller, model.id, &picture, &added));
+    assert_ok(dataset_add_picture(&world.domain, &world.arena, &world.caller, model.id, &picture, &added, &refusal));
     return model.id;
 }
 
@@ -165,7 +167,7 @@ static const char *launch(const char *model_id)
     struct job *job = ARENA_NEW(&world.arena, struct job);
     struct model model;
     assert_ok(training_launch(&world.domain, scheduler_settings(world.scheduler), &world.arena, &world.caller, model_id,
-                              NULL, job, &model));
+                              NULL, job, &model, &refusal));
     assert_string_equal(model.status, "training");
     scheduler_poke(world.scheduler);
     return job->id;
