@@ -71,8 +71,7 @@ struct error model_read(struct arena *arena, struct db_rows *rows, struct model 
     return read_preview(arena, preview, model);
 }
 
-/* Beyond what the row keeps. */
-static struct error read_all_data(struct db_tx *tx, struct arena *arena, struct model *model)
+struct error model_read_data(struct db_tx *tx, struct arena *arena, struct model *model)
 {
     if (model->pair_count == model_preview_images)
         TRY(training_pairs_list(tx, arena, model->id, training_pairs_max, &model->pairs, &model->pair_count));
@@ -133,7 +132,7 @@ struct error model_get(const struct domain *domain, struct arena *arena, const s
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
     TRY(model_find_readable(tx, arena, caller, id, model));
-    return read_all_data(tx, arena, model);
+    return model_read_data(tx, arena, model);
 }
 
 /* Creation. */
@@ -314,7 +313,7 @@ static struct error update_model(struct db_tx *tx, void *context)
                            db_t(model->parameters), db_t(model->thumbnail_asset_id), db_t(model->privacy),
                            db_t(model->capabilities), db_i(model->updated_at))));
     TRY(model_index_score(tx, model->id));
-    return read_all_data(tx, work->arena, model);
+    return model_read_data(tx, work->arena, model);
 }
 
 struct error model_update(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,

@@ -58,6 +58,9 @@ struct error model_find_idle(struct db_tx *tx, struct arena *arena, const struct
 /* Anyone's, for work of the server itself. */
 struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, struct model *model)
     __attribute__((warn_unused_result));
+/* All training images and pairs of a model that was found: its row keeps the first ones. */
+struct error model_read_data(struct db_tx *tx, struct arena *arena, struct model *model)
+    __attribute__((warn_unused_result));
 bool model_is_training(const struct model *model);
 bool model_has_epoch(struct arena *arena, const struct model *model, const char *epoch);
 

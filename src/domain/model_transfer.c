@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "domain/dataset.h"
-#include "domain/job.h"
+#include "domain/asset.h"
 #include "domain/model_assets.h"
 #include "domain/model_copy.h"
 #include "domain/model_index.h"
@@ -154,11 +153,8 @@ static struct error move_tags(struct db_tx *tx, const struct transfer_work *work
 
 static struct error read_result(struct db_tx *tx, const struct transfer_work *work)
 {
-    struct model *model = work->model;
-    TRY(model_find(tx, work->arena, work->id, model));
-    if (model->training_image_count <= model_preview_images)
-        return OK;
-    return dataset_list(tx, work->arena, model->id, &model->images, &model->image_count);
+    TRY(model_find(tx, work->arena, work->id, work->model));
+    return model_read_data(tx, work->arena, work->model);
 }
 
 static struct error transfer_model(struct db_tx *tx, void *context)

@@ -35,6 +35,12 @@ def upload(client, seed):
     return client.ok("POST", "/assets", json=body)["asset"]["id"]
 
 
+def make_pairs(ids):
+    """Each image turned into the one after it."""
+    return [{"sourceId": one, "targetId": two, "instruction": f"make {number}"}
+            for number, (one, two) in enumerate(zip(ids, ids[1:] + ids[:1]))]
+
+
 def download(client, model_id, **body):
     job_id = client.ok("POST", f"/models/{model_id}/download", json=body)["jobId"]
     return zipfile.ZipFile(io.BytesIO(fetch(client.wait_for_job(job_id)["metadata"]["output"]["downloadUrl"])))
@@ -46,6 +52,8 @@ def source(client):
     model = client.create_model(name="potions", shortDescription="ink potions", classSlug="items")
     for seed in range(4):
         client.add_image(model["id"], data_url(png(16, 16, seed)), f"red_potion_{seed}.png")
+    ids = [image["id"] for image in model_of(client, model["id"])["trainingImages"]]
+    client.ok("PUT", f"/models/{model['id']}/training-images/pairs", json=make_pairs(ids))
     thumbnail = upload(client, 9)
     client.ok("PUT", f"/models/{model['id']}", json={"promptEmbedding": "ink", "negativePromptEmbedding": "blur",
                                                     "parameters": {"rank": 8}, "thumbnail": thumbnail})
@@ -82,11 +90,13 @@ def test_a_copy_is_a_new_model_with_the_same_data(server, client, source):
         assert new["id"] != old["id"] and fetch(new["downloadUrl"]) == fetch(old["downloadUrl"])
         assert [new[key] for key in ("name", "description", "automaticCaptioning")] == \
             [old[key] for key in ("name", "description", "automaticCaptioning")]
+    assert made["trainingImagePairs"] == make_pairs([image["id"] for image in made["trainingImages"]])
     assert made["thumbnail"]["assetId"] != source["thumbnail"]["assetId"]
     assert fetch(made["thumbnail"]["url"]) == fetch(source["thumbnail"]["url"])
     assert model_of(client, made["id"]) == made
     row = next(row for row in client.ok("GET", "/models")["models"] if row["id"] == made["id"])
     assert [image["id"] for image in row["trainingImages"]] == [image["id"] for image in made["trainingImages"][:3]]
+    assert row["trainingImagePairs"] == made["trainingImagePairs"][:3]
 
 
 def test_an_asset_in_two_roles_is_copied_once(client, source):

@@ -39,10 +39,13 @@ def test_deleted_images_leave_every_place_of_the_model(client, model):
     ids = images_of(client, model)
     client.ok("PUT", f"/models/{model}", json={"thumbnail": ids[1]})
     client.ok("PUT", f"/assets/{ids[1]}/tags", json={"add": ["gone soon"]})
+    pairs = [{"sourceId": one, "targetId": two, "instruction": "turn"} for one, two in zip(ids, ids[1:] + ids[:1])]
+    client.ok("PUT", f"/models/{model}/training-images/pairs", json=pairs)
     assert delete_images(client, model, ids[1:3]) == {}
     left = model_of(client, model)
     assert [image["id"] for image in left["trainingImages"]] == [ids[0], ids[3], ids[4]]
     assert left["trainingImagesNumber"] == 3 and "thumbnail" not in left
+    assert left["trainingImagePairs"] == pairs[3:]
     row = next(row for row in client.ok("GET", "/models")["models"] if row["id"] == model)
     assert [image["id"] for image in row["trainingImages"]] == [ids[0], ids[3], ids[4]]
     for asset in ids[1:3]:

@@ -35,11 +35,17 @@ def upload(client, seed):
     return client.ok("POST", "/assets", json=body)["asset"]["id"]
 
 
+def make_pairs(ids):
+    return [{"sourceId": one, "targetId": two, "instruction": "turn"} for one, two in zip(ids, ids[1:] + ids[:1])]
+
+
 def make_model(client, images=4):
     model = client.create_model(name="given")["id"]
     for seed in range(images):
         client.add_image(model, data_url(png(16, 16, seed)), f"red_potion_{seed}.png")
     client.ok("PUT", f"/models/{model}", json={"thumbnail": upload(client, 9)})
+    ids = [image["id"] for image in model_of(client, model)["trainingImages"]]
+    client.ok("PUT", f"/models/{model}/training-images/pairs", json=make_pairs(ids))
     client.ok("PUT", f"/models/{model}/tags", json={"add": ["ink"]})
     return model
 
@@ -62,6 +68,7 @@ def test_the_model_and_its_assets_change_hands(server, receiver):
     fetched = model_of(receiver, model)
     assert [image["id"] for image in fetched["trainingImages"]] == [image["id"] for image in before["trainingImages"]]
     assert fetched["thumbnail"]["assetId"] == before["thumbnail"]["assetId"]
+    assert fetched["trainingImagePairs"] == before["trainingImagePairs"] != []
     for image in fetched["trainingImages"]:
         giver.refused(404, "GET", f"/assets/{image['id']}")
         assert receiver.ok("GET", f"/assets/{image['id']}")["asset"]["ownerId"] == receiver.project_id
@@ -86,6 +93,7 @@ def test_what_another_model_needs_stays_with_it(server, receiver):
     new = [image["id"] for image in taken["trainingImages"]]
     assert new[2:] == ids[2:] and not set(new[:2]) & set(ids) and taken["trainingImagesNumber"] == 4
     assert taken["trainingImages"][0]["description"] == "shared"
+    assert taken["trainingImagePairs"] == make_pairs(new)
     for one, two in zip(kept["trainingImages"], taken["trainingImages"]):
         assert requests.get(one["downloadUrl"], timeout=10).content == requests.get(two["downloadUrl"], timeout=10).content
     giver.ok("DELETE", f"/models/{other}")
