@@ -97,30 +97,22 @@ const char *asset_map_epochs(const struct asset_map *map, const char *epochs)
     return finish(map, &out, epochs);
 }
 
-/* As deep as json_depth_max, at parsing. */
-static void put_mapped(const struct asset_map *map, struct json_writer *writer, const struct json *value)
+const char *asset_map_text(const struct asset_map *map, const char *text)
 {
-    if (value->kind == JSON_ARRAY || value->kind == JSON_OBJECT) {
-        json_open(writer, value->key, value->kind == JSON_ARRAY ? '[' : '{');
-        JSON_EACH (child, value)
-            put_mapped(map, writer, child);
-        json_close(writer, value->kind == JSON_ARRAY ? ']' : '}');
-        return;
-    }
-    const struct asset_map_entry *entry = value->kind == JSON_STRING ? asset_map_find(map, value->text) : NULL;
-    if (entry && entry->to)
-        json_put_string(writer, value->key, entry->to);
-    else
-        json_put_tree(writer, value->key, value);
-}
-
-const char *asset_map_json(const struct asset_map *map, const char *json)
-{
-    const struct json *root;
+    static const char id_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
     struct buf out;
-    if (!map->count || json_parse(map->arena, json, strlen(json), &root).code)
-        return json;
+    if (!map->count || !text)
+        return text;
     buf_init(&out, json_bytes_max);
-    put_mapped(map, &(struct json_writer){.out = &out}, root);
-    return finish(map, &out, json);
+    for (const char *at = text; *at;) {
+        const size_t length = strspn(at, id_characters);
+        const char *word = length ? arena_copy(map->arena, at, length) : NULL;
+        const struct asset_map_entry *entry = asset_map_find(map, word);
+        if (entry && entry->to)
+            buf_puts(&out, entry->to);
+        else
+            buf_append(&out, at, length ? length : 1);
+        at += length ? length : 1;
+    }
+    return finish(map, &out, text);
 }

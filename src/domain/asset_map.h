@@ -25,5 +25,6 @@ const char *asset_map_get(const struct asset_map *map, const char *id);
 
 /* [{"epoch":"000001","assetIds":["asset_..."]}] with what stands for its samples. NULL stays NULL. */
 const char *asset_map_epochs(const struct asset_map *map, const char *epochs);
-/* Any JSON: a string that is an id in the map becomes what stands for it, and stays when that leaves. */
-const char *asset_map_json(const struct asset_map *map, const char *json);
+/* Any text, such as JSON or Markdown: a word that is an id in the map becomes what stands for it, and stays when that
+ * leaves. NULL stays NULL. */
+const char *asset_map_text(const struct asset_map *map, const char *text);

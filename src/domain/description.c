@@ -65,6 +65,8 @@ static struct error read_value(struct db_tx *tx, struct arena *arena, const char
     TRY(db_query(tx, &rows, "SELECT value FROM model_description WHERE model_id = ?1", DB_BIND(db_t(model_id))));
     TRY(db_next(rows, &row));
     *value = row ? db_text(arena, rows, 0) : "";
+    while (row)
+        TRY(db_next(rows, &row));
     return OK;
 }
 
@@ -169,4 +171,23 @@ struct error description_put(const struct domain *domain, struct arena *arena, c
 {
     struct put_work work = {arena, caller, model_id, value, description};
     return db_write(domain->db, put_description, &work);
+}
+
+struct error description_copy(struct db_tx *tx, const struct asset_map *map, const char *from_model_id,
+                              const char *model_id)
+{
+    const char *value;
+    TRY(read_value(tx, map->arena, from_model_id, &value));
+    if (!value[0])
+        return OK;
+    return db_execute(tx, NULL, "INSERT INTO model_description (model_id, value) VALUES (?1, ?2)",
+                      DB_BIND(db_t(model_id), db_t(asset_map_text(map, value))));
+}
+
+struct error description_change(struct db_tx *tx, const struct asset_map *map, const char *model_id)
+{
+    const char *value;
+    TRY(read_value(tx, map->arena, model_id, &value));
+    return db_execute(tx, NULL, "UPDATE model_description SET value = ?2 WHERE model_id = ?1",
+                      DB_BIND(db_t(model_id), db_t(asset_map_text(map, value))));
 }

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "domain/dataset.h"
+#include "domain/description.h"
 #include "domain/example.h"
 #include "domain/model_index.h"
 #include "domain/tag.h"
@@ -37,7 +38,7 @@ static struct error change_row(struct db_tx *tx, const struct asset_map *map, co
     TRY(model_find(tx, map->arena, model_id, &model));
     return db_execute(tx, NULL, "UPDATE model SET thumbnail_asset_id = ?2, epochs = ?3, parameters = ?4 WHERE id = ?1",
                       DB_BIND(db_t(model_id), db_t(asset_map_get(map, model.thumbnail_asset_id)),
-                              db_t(asset_map_epochs(map, model.epochs)), db_t(asset_map_json(map, model.parameters))));
+                              db_t(asset_map_epochs(map, model.epochs)), db_t(asset_map_text(map, model.parameters))));
 }
 
 struct error model_assets_change(struct db_tx *tx, const struct asset_map *map, const char *model_id)
@@ -51,6 +52,7 @@ struct error model_assets_change(struct db_tx *tx, const struct asset_map *map, 
     }
     TRY(change_row(tx, map, model_id));
     TRY(example_change(tx, map, model_id));
+    TRY(description_change(tx, map, model_id));
     TRY(dataset_changed(tx, map->arena, model_id));
     return model_index_score(tx, model_id);
 }

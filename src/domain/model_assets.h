@@ -16,18 +16,22 @@ struct error model_images_delete(const struct domain *domain, struct arena *aren
 
 /* For other nouns, in transactions of theirs. */
 
-/* SQL about an asset a: it belongs to the model ?1; another model than ?1 needs it. */
+/* SQL about an asset a: it belongs to the model ?1; another model than ?1 names it; one names it or generated it; it is
+ * in a collection. */
 #define ASSET_OF_MODEL                                                                                                 \
     "a.id IN (SELECT asset_id FROM training_image WHERE model_id = ?1 "                                                \
     "UNION SELECT asset_id FROM model_example WHERE model_id = ?1 "                                                    \
     "UNION SELECT thumbnail_asset_id FROM model WHERE id = ?1 AND thumbnail_asset_id IS NOT NULL "                     \
     "UNION SELECT id FROM asset WHERE model_id = ?1 "                                                                  \
     "UNION SELECT id FROM asset WHERE dataset_model_id = ?1)"
-#define ASSET_NEEDED_ELSEWHERE                                                                                         \
+#define ASSET_NAMED_ELSEWHERE                                                                                          \
     "(EXISTS (SELECT 1 FROM training_image t WHERE t.asset_id = a.id AND t.model_id <> ?1) "                           \
     "OR EXISTS (SELECT 1 FROM model_example e WHERE e.asset_id = a.id AND e.model_id <> ?1) "                          \
-    "OR EXISTS (SELECT 1 FROM model o WHERE o.thumbnail_asset_id = a.id AND o.id <> ?1) "                              \
-    "OR EXISTS (SELECT 1 FROM model m WHERE m.id = a.model_id AND m.id <> ?1 AND m.deleted_at = 0))"
+    "OR EXISTS (SELECT 1 FROM model o WHERE o.thumbnail_asset_id = a.id AND o.id <> ?1))"
+#define ASSET_NEEDED_ELSEWHERE                                                                                         \
+    "(" ASSET_NAMED_ELSEWHERE                                                                                          \
+    " OR EXISTS (SELECT 1 FROM model m WHERE m.id = a.model_id AND m.id <> ?1 AND m.deleted_at = 0))"
+#define ASSET_COLLECTED "EXISTS (SELECT 1 FROM collection_asset c WHERE c.asset_id = a.id)"
 
 /* Wherever the model names an asset of the map, it names what stands for it. */
 struct error model_assets_change(struct db_tx *tx, const struct asset_map *map, const char *model_id)

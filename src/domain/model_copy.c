@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "domain/access.h"
 #include "domain/dataset.h"
+#include "domain/description.h"
 #include "domain/example.h"
 #include "domain/model_index.h"
 #include "domain/tag.h"
@@ -42,8 +43,13 @@ struct error asset_clone(struct db_tx *tx, struct asset_cloning *cloning, const 
     }
     const bool generated = asset.model_id && !strcmp(asset.model_id, cloning->from_model_id);
     asset.id = arena_strdup(arena, id_make(new_id, "asset_"));
-    if (strcmp(asset.project_id, cloning->project_id) != 0)
-        asset.parent_id = NULL;
+    asset.original_asset_id = id;
+    if (strcmp(asset.project_id, cloning->project_id) != 0) {
+        asset.source_project_id = asset.project_id;
+        asset.parent_id = asset.root_parent_id = NULL;
+    }
+    asset.collection_ids = "[]";
+    asset.copied_at = cloning->now_ms;
     asset.project_id = cloning->project_id;
     asset.author_id = cloning->author_id ? cloning->author_id : asset.author_id;
     asset.model_id = generated ? cloning->model_id : asset.model_id;
@@ -202,7 +208,7 @@ static struct error copy_training(struct db_tx *tx, struct asset_cloning *clonin
                       "weights_sha256 = (SELECT weights_sha256 FROM model s WHERE s.id = ?6) WHERE id = ?1",
                       DB_BIND(db_t(copy->id), db_t(source->epoch),
                               db_t(asset_map_epochs(&cloning->map, source->epochs)), db_t(source->training_stats),
-                              db_t(record ? asset_map_json(&cloning->map, record) : NULL), db_t(source->id)));
+                              db_t(asset_map_text(&cloning->map, record)), db_t(source->id)));
 }
 
 /* Who may not change the source may not have its weights either. */
@@ -222,7 +228,7 @@ static struct error finish_copy(struct db_tx *tx, const struct asset_cloning *cl
                                 const struct model *copy)
 {
     TRY(db_execute(tx, NULL, "UPDATE model SET parameters = ?2 WHERE id = ?1",
-                   DB_BIND(db_t(copy->id), db_t(asset_map_json(&cloning->map, source->parameters)))));
+                   DB_BIND(db_t(copy->id), db_t(asset_map_text(&cloning->map, source->parameters)))));
     TRY(db_execute(tx, NULL, "UPDATE model SET copy_count = copy_count + 1 WHERE id = ?1", DB_BIND(db_t(source->id))));
     TRY(model_index_score(tx, source->id));
     TRY(model_index_score(tx, copy->id));
@@ -252,6 +258,7 @@ static struct error copy_model(struct db_tx *tx, void *context)
     TRY(copy_pictures(tx, &cloning, &source, copy, options->examples));
     if (options->as_trained)
         TRY(copy_training(tx, &cloning, &source, copy));
+    TRY(description_copy(tx, &cloning.map, source.id, copy->id));
     return finish_copy(tx, &cloning, &source, copy);
 }
 

@@ -53,7 +53,7 @@ static struct error list_belongings(struct db_tx *tx, const struct transfer_work
     *count = 0;
     *belongings = arena_array(work->arena, room, sizeof **belongings);
     TRY(db_query(tx, &rows,
-                 "SELECT " ASSET_NEEDED_ELSEWHERE ", " ASSET_COLUMNS
+                 "SELECT " ASSET_NEEDED_ELSEWHERE " OR " ASSET_COLLECTED ", " ASSET_COLUMNS
                  " FROM asset a WHERE a.project_id = ?2 AND a.deleted_at = 0 AND " ASSET_OF_MODEL,
                  DB_BIND(db_t(work->id), db_t(work->model->project_id))));
     for (bool row;;) {
@@ -121,7 +121,7 @@ static struct error rewrite_jobs(struct db_tx *tx, const struct asset_map *map, 
             return OK;
         const char *id = db_text(map->arena, rows, 0), *metadata = db_text(map->arena, rows, 1);
         TRY(db_execute(tx, NULL, "UPDATE job SET metadata = ?2 WHERE id = ?1",
-                       DB_BIND(db_t(id), db_t(asset_map_json(map, metadata)))));
+                       DB_BIND(db_t(id), db_t(asset_map_text(map, metadata)))));
     }
 }
 

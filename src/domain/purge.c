@@ -74,7 +74,7 @@ static struct error purge_deleted_assets(const struct round *round)
 {
     return purge_all_assets(round,
                             "SELECT a.id, a.project_id, a.tags, a.created_at FROM asset a WHERE a.deleted_at > 0 "
-                            "AND a.deleted_at < ?2 AND NOT " ASSET_NEEDED_ELSEWHERE " LIMIT ?3",
+                            "AND a.deleted_at < ?2 AND NOT " ASSET_NAMED_ELSEWHERE " LIMIT ?3",
                             db_t(""), db_i(round->deleted_before));
 }
 
@@ -164,7 +164,7 @@ static struct error purge_model(const struct round *round, struct arena *arena, 
     TRY(db_write(round->domain->db, empty_model, model));
     TRY(purge_all_assets(round,
                          "SELECT a.id, a.project_id, a.tags, a.created_at FROM asset a WHERE a.project_id = ?2 "
-                         "AND " ASSET_OF_MODEL " AND NOT " ASSET_NEEDED_ELSEWHERE " LIMIT ?3",
+                         "AND " ASSET_OF_MODEL " AND NOT (" ASSET_NEEDED_ELSEWHERE " OR " ASSET_COLLECTED ") LIMIT ?3",
                          db_t(model->id), db_t(model->project_id)));
     if (must_stop(round))
         return OK;

@@ -1,7 +1,8 @@
 /* Frees the rows of what was deleted long enough ago; the collector then frees the bytes that no row names any more.
  *
  * With a model go its data set, files, jobs and their folders, and the assets that were generated with it or uploaded
- * into its data set. What another model still needs stays, and from then on lives with that one. A crash at any point
+ * into its data set. What another model still needs stays, and from then on lives with that one; what is
+ * in a collection stays too. A crash at any point
  * leaves a deleted model that the next round finishes. */
 #pragma once
 

@@ -58,6 +58,8 @@ def source(client):
     client.ok("PUT", f"/models/{model['id']}", json={"promptEmbedding": "ink", "negativePromptEmbedding": "blur",
                                                     "parameters": {"rank": 8}, "thumbnail": thumbnail})
     client.ok("PUT", f"/models/{model['id']}/tags", json={"add": ["ink", "potion"]})
+    client.ok("PUT", f"/models/{model['id']}/examples", json={"assetIds": [upload(client, 8), ids[2]]})
+    client.ok("PUT", f"/models/{model['id']}/description", json={"description": f"Like {{asset:{ids[1]}}}, {{asset:asset_none}}."})
     return model_of(client, model["id"])
 
 
@@ -97,6 +99,21 @@ def test_a_copy_is_a_new_model_with_the_same_data(server, client, source):
     row = next(row for row in client.ok("GET", "/models")["models"] if row["id"] == made["id"])
     assert [image["id"] for image in row["trainingImages"]] == [image["id"] for image in made["trainingImages"][:3]]
     assert row["trainingImagePairs"] == made["trainingImagePairs"][:3]
+
+
+def test_examples_and_description_speak_of_the_copys_assets(client, source):
+    made = copy(client, source["id"])
+    assert len(made["exampleAssetIds"]) == 2 and not set(made["exampleAssetIds"]) & set(source["exampleAssetIds"])
+    assert made["exampleAssetIds"][1] == made["trainingImages"][2]["id"]
+    examples = client.ok("GET", f"/models/{made['id']}/examples")["examples"]
+    assert [example["asset"]["id"] for example in examples] == made["exampleAssetIds"]
+    assert examples[0]["asset"]["metadata"]["originalAssetId"] == source["exampleAssetIds"][0]
+    text = client.ok("GET", f"/models/{made['id']}/description")["description"]
+    assert text["value"] == f"Like {{asset:{made['trainingImages'][1]['id']}}}, {{asset:asset_none}}."
+    assert [asset["id"] for asset in text["assets"]] == [made["trainingImages"][1]["id"]]
+    without = copy(client, source["id"], copyExamples=False)
+    assert without["exampleAssetIds"] == [] and without["trainingImagesNumber"] == 4
+    assert client.ok("GET", f"/models/{without['id']}/examples")["examples"] == []
 
 
 def test_an_asset_in_two_roles_is_copied_once(client, source):

@@ -41,11 +41,12 @@ def test_deleted_images_leave_every_place_of_the_model(client, model):
     client.ok("PUT", f"/assets/{ids[1]}/tags", json={"add": ["gone soon"]})
     pairs = [{"sourceId": one, "targetId": two, "instruction": "turn"} for one, two in zip(ids, ids[1:] + ids[:1])]
     client.ok("PUT", f"/models/{model}/training-images/pairs", json=pairs)
+    client.ok("PUT", f"/models/{model}/examples", json={"assetIds": [ids[2], ids[0], ids[1]]})
     assert delete_images(client, model, ids[1:3]) == {}
     left = model_of(client, model)
     assert [image["id"] for image in left["trainingImages"]] == [ids[0], ids[3], ids[4]]
     assert left["trainingImagesNumber"] == 3 and "thumbnail" not in left
-    assert left["trainingImagePairs"] == pairs[3:]
+    assert left["trainingImagePairs"] == pairs[3:] and left["exampleAssetIds"] == [ids[0]]
     row = next(row for row in client.ok("GET", "/models")["models"] if row["id"] == model)
     assert [image["id"] for image in row["trainingImages"]] == [ids[0], ids[3], ids[4]]
     for asset in ids[1:3]:
@@ -74,9 +75,14 @@ def test_what_another_model_needs_stays_there(client, model):
     other = client.create_model()["id"]
     ids = images_of(client, model)
     client.ok("POST", f"/models/{other}/training-images", json={"assetId": ids[0]})
-    delete_images(client, model, ids[:2])
-    assert images_of(client, model) == ids[2:] and images_of(client, other) == ids[:1]
-    assert client.ok("GET", f"/assets/{ids[0]}")
+    client.ok("PUT", f"/models/{other}/examples", json={"assetIds": [ids[3]]})
+    client.ok("PUT", f"/models/{other}", json={"thumbnail": ids[4]})
+    delete_images(client, model, [*ids[:2], *ids[3:]])
+    assert images_of(client, model) == [ids[2]] and images_of(client, other) == ids[:1]
+    for asset in (ids[0], ids[3], ids[4]):
+        assert client.ok("GET", f"/assets/{asset}")
+    kept = model_of(client, other)
+    assert kept["exampleAssetIds"] == [ids[3]] and kept["thumbnail"]["assetId"] == ids[4]
     client.refused(404, "GET", f"/assets/{ids[1]}")
 
 
@@ -182,6 +188,11 @@ def test_a_purge_frees_what_only_the_deleted_model_needed(own):
     client.ok("PUT", f"/assets/{ids[1]}/tags", json={"add": ["tagged"]})
     job = train(client, model)
     kept = client.ok("POST", f"/models/{model}/copy", json={"copyAsTrained": True})["model"]
+    sample = kept["epochs"][0]["assets"][0]["assetId"]
+    delete_images(client, kept["id"], [sample])
+    kept = model_of(client, kept["id"])
+    assert [len(epoch["assets"]) for epoch in kept["epochs"]] == [0, 1]
+    assert [len(epoch["assets"]) for epoch in model_of(client, model)["epochs"]] == [1, 1]
     assert (own.data / "jobs" / job).is_dir()
     client.ok("DELETE", f"/models/{model}")
     restart(own, client, "--purge-after", "1")

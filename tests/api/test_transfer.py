@@ -47,6 +47,8 @@ def make_model(client, images=4):
     ids = [image["id"] for image in model_of(client, model)["trainingImages"]]
     client.ok("PUT", f"/models/{model}/training-images/pairs", json=make_pairs(ids))
     client.ok("PUT", f"/models/{model}/tags", json={"add": ["ink"]})
+    client.ok("PUT", f"/models/{model}/examples", json={"assetIds": [upload(client, 8), ids[0]]})
+    client.ok("PUT", f"/models/{model}/description", json={"description": f"Like {{asset:{ids[0]}}}."})
     return model
 
 
@@ -74,6 +76,9 @@ def test_the_model_and_its_assets_change_hands(server, receiver):
         assert receiver.ok("GET", f"/assets/{image['id']}")["asset"]["ownerId"] == receiver.project_id
         assert requests.get(image["downloadUrl"], timeout=10).status_code == 200
     assert {"ink", "bright"} <= set(tag_counts(receiver))
+    assert fetched["exampleAssetIds"] == before["exampleAssetIds"]
+    assert len(receiver.ok("GET", f"/models/{model}/examples")["examples"]) == 2
+    assert receiver.ok("GET", f"/models/{model}/description")["description"]["assets"][0]["id"] == asset
     receiver.ok("PUT", f"/models/{model}", json={"name": "taken"})
     receiver.ok("DELETE", f"/models/{model}/training-images/{asset}")
     receiver.ok("DELETE", f"/models/{model}")
@@ -94,8 +99,14 @@ def test_what_another_model_needs_stays_with_it(server, receiver):
     assert new[2:] == ids[2:] and not set(new[:2]) & set(ids) and taken["trainingImagesNumber"] == 4
     assert taken["trainingImages"][0]["description"] == "shared"
     assert taken["trainingImagePairs"] == make_pairs(new)
+    assert taken["exampleAssetIds"][1] == new[0]
+    assert receiver.ok("GET", f"/models/{model}/description")["description"]["value"] == f"Like {{asset:{new[0]}}}."
+    copied = receiver.ok("GET", f"/assets/{new[0]}")["asset"]["metadata"]
+    assert copied["originalAssetId"] == ids[0] and copied["sourceProjectId"] == giver.project_id
     for one, two in zip(kept["trainingImages"], taken["trainingImages"]):
         assert requests.get(one["downloadUrl"], timeout=10).content == requests.get(two["downloadUrl"], timeout=10).content
+    third = giver.create_model()["id"]
+    giver.ok("PUT", f"/models/{third}/examples", json={"assetIds": ids[:1]})
     giver.ok("DELETE", f"/models/{other}")
     assert len(model_of(receiver, model)["trainingImages"]) == 4
 

@@ -12,6 +12,3 @@ ALTER TABLE model ADD COLUMN training_record TEXT;
 -- What a purge looks for.
 CREATE INDEX model_purge ON model (deleted_at) WHERE deleted_at > 0;
 CREATE INDEX asset_purge ON asset (deleted_at) WHERE deleted_at > 0;
--- Who else needs an asset.
-CREATE INDEX IF NOT EXISTS model_thumbnail ON model (thumbnail_asset_id) WHERE thumbnail_asset_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS asset_parent ON asset (parent_id) WHERE parent_id IS NOT NULL;
