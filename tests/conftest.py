@@ -136,12 +136,12 @@ def client(server):
     return server.client()
 
 
-def make_trained(server, client, name, epochs=None):
+def make_trained(server, client, name, epochs=None, privacy="private"):
     """A trained model of a type that has no trainer here: its row is changed in the database."""
     model = client.create_model(type=name)
     with contextlib.closing(sqlite3.connect(server.data / "maquette.db", timeout=30)) as database, database:
-        database.execute("UPDATE model SET status = 'trained', epochs = ?, concepts = ? WHERE id = ?",
-                         (epochs, f'[{{"modelId":"{model["id"]}","scale":0.8}}]', model["id"]))
+        database.execute("UPDATE model SET status = 'trained', privacy = ?, epochs = ?, concepts = ? WHERE id = ?",
+                         (privacy, epochs, f'[{{"modelId":"{model["id"]}","scale":0.8}}]', model["id"]))
     return client.ok("PUT", f"/models/{model['id']}", json={"name": "a trained LoRA"})["model"]
 
 

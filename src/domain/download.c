@@ -1,63 +1,104 @@
 #include "domain/download.h"
 
-#include <ctype.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
-#include "blob/blob.h"
-#include "blob/zip.h"
-#include "domain/model.h"
+#include "domain/composition.h"
+#include "domain/download_parts.h"
 #include "domain/model_index.h"
-#include "domain/training_record.h"
 #include "domain/url.h"
 
-enum { files_max = 2048, card_bytes_max = 1 << 20 };
+enum { files_max = 2048 };
 
-struct weights {
-    const char *name, *epoch, *sha256;
-    int64_t size;
-};
-
-static struct error list_weights(struct db_tx *tx, struct arena *arena, const char *model_id, struct weights **files,
-                                 size_t *count)
+static struct error list_weights(struct db_tx *tx, struct arena *arena, struct download_part *part)
 {
     struct db_rows *rows;
     TRY(db_query(tx, &rows,
                  "SELECT name, epoch, blob_sha256, size FROM model_file WHERE model_id = ?1 AND kind = 'weights' "
                  "ORDER BY name LIMIT ?2",
-                 DB_BIND(db_t(model_id), db_i(files_max))));
-    *files = arena_array(arena, files_max, sizeof **files);
-    for (*count = 0; *count < files_max; (*count)++) {
+                 DB_BIND(db_t(part->model.id), db_i(files_max))));
+    part->files = arena_array(arena, files_max, sizeof *part->files);
+    for (part->count = 0; part->count < files_max; part->count++) {
         bool row;
         TRY(db_next(rows, &row));
         if (!row)
             return OK;
-        (*files)[*count] = (struct weights){db_text(arena, rows, 0), db_text(arena, rows, 1), db_text(arena, rows, 2),
-                                            db_int(rows, 3)};
+        part->files[part->count] = (struct weights){db_text(arena, rows, 0), db_text(arena, rows, 1),
+                                                    db_text(arena, rows, 2), db_int(rows, 3)};
     }
     return OK;
 }
 
 /* The file of an epoch; "" or NULL is the end of the training. */
-static const struct weights *find_weights(const struct weights *files, size_t count, const char *epoch)
+static const struct weights *find_weights(const struct download_part *part, const char *epoch)
 {
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(files[i].epoch, epoch ? epoch : "") == 0)
-            return &files[i];
+    for (size_t i = 0; i < part->count; i++)
+        if (strcmp(part->files[i].epoch, epoch ? epoch : "") == 0)
+            return &part->files[i];
     return NULL;
 }
 
-static struct error choose(const struct weights *files, size_t count, const char *epoch, const struct weights **chosen)
+/* "000001, 000002" */
+static const char *list_epochs(struct arena *arena, const struct download_part *part)
 {
-    if (count == 0)
-        return error_make(ERR_INVALID, "The model has nothing to download: train it first");
-    *chosen = find_weights(files, count, epoch);
-    return *chosen ? OK : error_field("modelEpoch", "must be one of the model's epochs");
+    const char *list = "";
+    for (size_t i = 0; i < part->count && strlen(list) < 512; i++)
+        if (part->files[i].epoch[0])
+            list = arena_printf(arena, "%s%s%s", list, *list ? ", " : "", part->files[i].epoch);
+    return list;
+}
+
+static struct error choose(struct db_tx *tx, struct arena *arena, const char *epoch, struct download_part *part)
+{
+    TRY(list_weights(tx, arena, part));
+    part->chosen = find_weights(part, epoch);
+    if (part->chosen)
+        return OK;
+    const char *epochs = list_epochs(arena, part);
+    if (epoch && *epochs)
+        return error_field("modelEpoch", "must be one of %s: the model has no %.64s", epochs, epoch);
+    if (epoch)
+        return error_field("modelEpoch", "is only for models with epochs: this one has no %.64s", epoch);
+    if (*epochs)
+        return error_make(ERR_INVALID, "Model %s has epochs only so far: wait for its training, or name one of %s",
+                          part->model.id, epochs);
+    return error_make(ERR_INVALID, "Model %s has nothing to download: train it first", part->model.id);
+}
+
+static struct error find_composition(struct db_tx *tx, struct arena *arena, struct download_contents *contents)
+{
+    struct composition_part *found;
+    TRY(composition_parts(tx, arena, &contents->model, &found, &contents->part_count));
+    contents->parts = arena_array(arena, contents->part_count + 1, sizeof *contents->parts);
+    for (size_t i = 0; i < contents->part_count; i++) {
+        struct download_part *part = &contents->parts[i];
+        *part = (struct download_part){.model = found[i].model, .scale = found[i].scale};
+        if (strcmp(part->model.project_id, contents->model.project_id) != 0)
+            return error_make(ERR_FORBIDDEN, "Model %s is another project's: its weights cannot be taken along",
+                              part->model.id);
+        TRY(choose(tx, arena, found[i].epoch, part));
+    }
+    return OK;
+}
+
+struct error download_find_parts(struct db_tx *tx, struct arena *arena, const char *epoch,
+                                 struct download_contents *contents)
+{
+    const struct training_type *type = training_type_find(contents->model.type);
+    contents->is_composition = type && type->family == FAMILY_COMPOSITION;
+    if (!contents->is_composition) {
+        contents->parts = ARENA_NEW(arena, struct download_part);
+        contents->part_count = 1;
+        contents->parts->model = contents->model;
+        return choose(tx, arena, epoch, contents->parts);
+    }
+    if (epoch)
+        return error_field("modelEpoch", "is not for compositions: their concepts have a modelEpoch each");
+    if (strcmp(contents->format, "zip") != 0)
+        return error_field("format", "must be zip for a composition, which has several files");
+    if (strcmp(contents->model.status, "trained") != 0)
+        return error_make(ERR_INVALID, "Model %s has nothing to download: train it first", contents->model.id);
+    return find_composition(tx, arena, contents);
 }
 
 struct creation {
@@ -86,14 +127,11 @@ static struct error create_work(struct db_tx *tx, void *context)
 {
     const struct creation *creation = context;
     struct arena *arena = creation->arena;
-    struct model model;
-    struct weights *files;
-    const struct weights *chosen;
-    size_t count;
-    TRY(model_find_owned(tx, arena, creation->caller, creation->model_id, &model));
-    TRY(list_weights(tx, arena, model.id, &files, &count));
-    const char *epoch = creation->epoch ? creation->epoch : model.epoch;
-    TRY(choose(files, count, epoch, &chosen));
+    struct download_contents contents = {.format = creation->format};
+    TRY(model_find_owned(tx, arena, creation->caller, creation->model_id, &contents.model));
+    const struct model model = contents.model;
+    const char *epoch = creation->epoch && creation->epoch[0] ? creation->epoch : model.epoch;
+    TRY(download_find_parts(tx, arena, epoch, &contents));
     struct job job = {
         .id = creation->job_id,
         .project_id = model.project_id,
@@ -123,174 +161,4 @@ struct error download_create(const struct domain *domain, struct arena *arena, c
     struct creation creation = {domain,         arena, caller, model_id, epoch, format, id_make(id, "job_"),
                                 clock_now_ms(), job};
     return db_write(domain->db, create_work, &creation);
-}
-
-/* Packing. */
-
-struct contents {
-    struct model model;
-    const char *record; /* of the training, JSON; NULL: none */
-    struct weights *files;
-    size_t count;
-    const struct weights *chosen;
-    const char *format;
-    int64_t made_at;
-};
-
-static struct error read_contents(const struct domain *domain, struct arena *arena, const char *job_id,
-                                  const char *format, struct contents *contents)
-{
-    struct db_tx *tx CLEANUP_DB_READ = NULL;
-    struct job job;
-    const struct json *metadata;
-    TRY(db_read_begin(domain->db, &tx));
-    TRY(job_find(tx, arena, job_id, &job));
-    if (strcmp(job.type, "model-download") != 0)
-        return error_make(ERR_NOT_FOUND, "Job %.64s is no download", job_id);
-    TRY(json_parse(arena, job.metadata, strlen(job.metadata), &metadata));
-    const struct json *input = json_get(metadata, "input");
-    contents->format = format ? format : json_string(input, "format", "zip");
-    contents->made_at = job.created_at;
-    TRY(model_find(tx, arena, job.model_id, &contents->model));
-    TRY(list_weights(tx, arena, job.model_id, &contents->files, &contents->count));
-    TRY(choose(contents->files, contents->count, json_string(input, "modelEpoch", NULL), &contents->chosen));
-    return training_record_find(tx, arena, contents->model.id, &contents->record);
-}
-
-/* "Red discs!" -> "red-discs": safe as a file name everywhere. */
-static const char *slug(struct arena *arena, const char *name)
-{
-    char *text = arena_strdup(arena, name);
-    size_t length = 0;
-    for (const char *at = name; *at && length < 64; at++) {
-        if (isascii(*at) && (isalnum(*at) || *at == '.' || *at == '_'))
-            text[length++] = (char)tolower(*at);
-        else if (length && text[length - 1] != '-')
-            text[length++] = '-';
-    }
-    while (length && (text[length - 1] == '-' || text[length - 1] == '.'))
-        length--;
-    text[length] = '\0';
-    return length ? text : "model";
-}
-
-static void put_line(struct buf *card, const char *text)
-{
-    for (; *text; text++)
-        buf_putc(card, *text == '\n' || *text == '\r' ? ' ' : *text);
-}
-
-static void put_parameters(struct buf *card, const struct json *parameters)
-{
-    buf_puts(card, "\n## Parameters\n\n| parameter | value |\n|---|---|\n");
-    JSON_EACH (parameter, parameters) {
-        struct buf value;
-        buf_init(&value, card_bytes_max);
-        json_put_tree(&(struct json_writer){.out = &value}, NULL, parameter);
-        buf_printf(card, "| %s | `", parameter->key);
-        for (const char *at = value.data ? value.data : ""; *at; at++)
-            buf_putc(card, *at == '|' || *at == '`' ? ' ' : *at);
-        buf_puts(card, "` |\n");
-        buf_finish(&value);
-    }
-}
-
-static struct error write_card(struct arena *arena, const struct contents *contents, const char *lora_name,
-                               struct buf *card)
-{
-    const struct json *record = NULL, *parameters;
-    TRY(json_parse(arena, contents->model.parameters, strlen(contents->model.parameters), &parameters));
-    if (contents->record)
-        TRY(json_parse(arena, contents->record, strlen(contents->record), &record));
-    buf_puts(card, "# ");
-    put_line(card, contents->model.name);
-    buf_puts(card, "\n\n");
-    put_line(card, contents->model.short_description);
-    buf_printf(card, "\n\n- Type: %s\n- Model: %s\n- Training images: %lld\n- Weights: `%s`\n", contents->model.type,
-               contents->model.id, (long long)contents->model.training_image_count, lora_name);
-    const char *trigger = json_string(parameters, "conceptPrompt", "");
-    if (trigger[0]) {
-        buf_puts(card, "- Trigger: `");
-        put_line(card, trigger);
-        buf_puts(card, "`\n");
-    }
-    if (record)
-        buf_printf(card, "- Trained: %s\n", json_string(record, "endedAt", ""));
-    const struct json *loss = json_get(json_get(json_get(record, "metadata"), "output"), "finalLoss");
-    if (loss && loss->kind == JSON_NUMBER)
-        buf_printf(card, "- Final loss: %.6g\n", loss->number);
-    put_parameters(card, parameters);
-    return buf_error(card);
-}
-
-static struct error add_weights(const struct domain *domain, struct zip *zip, const char *name,
-                                const struct weights *file, int64_t now_ms)
-{
-    CLEANUP_FD int fd = -1;
-    int64_t size;
-    TRY(domain->blobs->open(domain->blobs, file->sha256, &fd, &size));
-    return zip_add_fd(zip, name, fd, size, now_ms);
-}
-
-static struct error fill_zip(const struct domain *domain, struct arena *arena, struct zip *zip,
-                             const struct contents *contents)
-{
-    const char *lora = arena_printf(arena, "%s.safetensors", slug(arena, contents->model.name));
-    struct buf card;
-    TRY(add_weights(domain, zip, lora, contents->chosen, contents->made_at));
-    for (size_t i = 0; i < contents->count; i++)
-        if (contents->files[i].epoch[0])
-            TRY(add_weights(domain, zip, contents->files[i].name, &contents->files[i], contents->made_at));
-    if (contents->record)
-        TRY(zip_add_bytes(zip, "job.json", contents->record, strlen(contents->record), contents->made_at));
-    buf_init(&card, card_bytes_max);
-    struct error error = write_card(arena, contents, lora, &card);
-    if (!error.code)
-        error = zip_add_bytes(zip, "README.md", card.data, card.len, contents->made_at);
-    buf_finish(&card);
-    return error.code ? error : zip_finish(zip);
-}
-
-/* A file without a name: it is gone with its descriptor, whatever happens. */
-static struct error open_nameless(int *fd)
-{
-    *fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (*fd < 0)
-        *fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    return *fd >= 0 ? OK : error_errno("cannot make a temporary file");
-}
-
-static struct error pack(const struct domain *domain, struct arena *arena, const struct contents *contents, int fd)
-{
-    struct zip *zip;
-    TRY(zip_begin(&zip, fd));
-    struct error error = fill_zip(domain, arena, zip, contents);
-    zip_destroy(zip);
-    if (!error.code && lseek(fd, 0, SEEK_SET) < 0)
-        error = error_errno("cannot go back to the begin of the archive");
-    return error;
-}
-
-struct error download_open(const struct domain *domain, struct arena *arena, const char *job_id, const char *format,
-                           struct download *download)
-{
-    struct contents contents = {0};
-    CLEANUP_FD int fd = -1;
-    struct stat status;
-    TRY(read_contents(domain, arena, job_id, format, &contents));
-    const bool alone = strcmp(contents.format, "safetensors") == 0;
-    if (alone) {
-        TRY(domain->blobs->open(domain->blobs, contents.chosen->sha256, &fd, &download->size));
-    } else {
-        TRY(open_nameless(&fd));
-        TRY(pack(domain, arena, &contents, fd));
-    }
-    if (fstat(fd, &status) != 0)
-        return error_errno("cannot look at what was packed");
-    download->size = status.st_size;
-    download->mime_type = alone ? "application/octet-stream" : "application/zip";
-    download->file_name = arena_printf(arena, "%s.%s", slug(arena, contents.model.name), alone ? "safetensors" : "zip");
-    download->fd = fd;
-    fd = -1;
-    return OK;
 }

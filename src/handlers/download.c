@@ -22,6 +22,7 @@ struct error handle_serve_download(struct call *call, const struct api_serve_dow
     TRY(url_verify(call->domain, "downloads", id, request->query.policy, request->query.signature, call->now_ms));
     TRY(download_open(call->domain, call->arena, id, request->query.format, &download));
     http_respond_file(call->response, download.mime_type, download.fd, 0, (uint64_t)download.size);
+    call->response->etag = download.etag;
     http_add_header(call->response, "Content-Disposition",
                     arena_printf(call->arena, "attachment; filename=\"%s\"", download.file_name));
     return OK;
