@@ -26,7 +26,7 @@ static const struct option option_list[] = {
     {"height", "PIXELS", "0", "0: the base model's own"},
     {"steps", "N", "0", "0: as the base model likes it"},
     {"guidance", "G", "0", "how much the prompt counts; 0: as the base model likes it"},
-    {"scheduler", "NAME", "ddim", "ddim, euler or dpmpp_2m"},
+    {"scheduler", "NAME", "ddim", "ddim, euler, euler_ancestral, dpmpp_2m or dpmpp_2m_karras"},
     {"threads", "N", "0", "0: one a core"},
     {0},
 };
@@ -64,7 +64,7 @@ static struct error read_options(const struct options *options, struct arena *ar
     TRY(options_int(options, "threads", 0, POOL_THREADS_MAX, &threads));
     TRY(number_option(options, "guidance", &request->guidance));
     if (!sampler_kind_parse(options_text(options, "scheduler"), &request->sampler))
-        return error_make(ERR_INVALID, "--scheduler must be ddim, euler or dpmpp_2m");
+        return error_make(ERR_INVALID, "--scheduler must be ddim, euler, euler_ancestral, dpmpp_2m or dpmpp_2m_karras");
     request->prompt = options_text(options, "prompt");
     request->negative = options_text(options, "negative");
     generation->out = options_text(options, "out");

@@ -339,6 +339,7 @@ struct error picture_latents(struct base_model *base, const struct picture_reque
     struct guided guided = {0};
     rng_normal(noise, count, latents);
     struct error error = sampler_init(&sampler, &base->schedule, request->sampler, request->steps, count);
+    sampler.noise = *noise;
     if (!error.code)
         error = guided_init(base, request, count, &guided);
     if (!error.code)

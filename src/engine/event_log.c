@@ -38,7 +38,7 @@ static void note_past_event(struct event_log *log, const struct json *event)
         log->checkpoints = epoch;
         log->samples = 0;
     }
-    if (strcmp(name, "sample") == 0 && epoch == log->checkpoints + 1)
+    if (strcmp(name, "sample") == 0 && epoch == log->checkpoints)
         log->samples = (unsigned)json_int(event, "promptIndex", 0) + 1;
     log->done = log->done || strcmp(name, "done") == 0;
 }

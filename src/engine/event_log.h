@@ -13,7 +13,7 @@ struct event_log {
     uint64_t sequence; /* of the last event */
     /* What earlier runs have already announced: */
     unsigned checkpoints; /* highest epoch of a checkpoint event */
-    unsigned samples;     /* sample events of the epoch after that: prompts up to this index are done */
+    unsigned samples;     /* sample events of that epoch: prompts below this index are done */
     bool done;
     struct buf line; /* under construction */
     struct json_writer writer;

@@ -151,6 +151,9 @@ static struct error read_prompts(struct arena *arena, const struct json *prompts
         double steps = json_number(prompt, "steps", 0), guidance = json_number(prompt, "guidance", 0);
         if (!(width >= 0 && width <= 16384 && height >= 0 && height <= 16384 && steps >= 0 && steps <= 10000))
             return error_make(ERR_INVALID, "job.json: prompts[%zu] has impossible numbers", at);
+        enum sampler_kind sampler;
+        if (!sampler_kind_parse(json_string(prompt, "scheduler", "ddim"), &sampler))
+            return error_make(ERR_INVALID, "job.json: prompts[%zu].scheduler is not known", at);
         job->prompts[at++] = (struct job_prompt){
             .text = json_string(prompt, "text", ""),
             .negative = json_string(prompt, "negative", ""),
@@ -159,6 +162,7 @@ static struct error read_prompts(struct arena *arena, const struct json *prompts
             .height = (size_t)height,
             .steps = (unsigned)steps,
             .guidance = guidance,
+            .sampler = sampler,
         };
     }
     return OK;

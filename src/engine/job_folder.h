@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "engine/model.h"
+#include "engine/sampler.h"
 #include "engine/schedule.h"
 
 enum {
@@ -31,6 +32,7 @@ struct job_prompt {
     size_t width, height; /* 0: the base's own */
     unsigned steps;       /* 0: the base's */
     double guidance;      /* 0: the base's */
+    enum sampler_kind sampler;
 };
 
 /* The API's names and, last, some of our own: minSnrGamma, gradientAccumulationSteps, aspectBuckets,

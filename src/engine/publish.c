@@ -146,37 +146,46 @@ struct error learners_merge(struct base_model *base, struct learner *const learn
     return error;
 }
 
-static struct error sample_event(struct publisher *publisher, unsigned epoch, unsigned step, size_t index,
-                                 const char *name, const struct picture_request *request)
+static struct picture_request sample_request(const struct publisher *publisher, size_t index)
 {
-    struct json_writer *json = event_begin(publisher->events, "sample");
+    const struct job_prompt *prompt = &publisher->job->prompts[index];
+    return (struct picture_request){.prompt = prompt->text,
+                                    .negative = prompt->negative,
+                                    .seed = prompt->seed,
+                                    .width = prompt->width,
+                                    .height = prompt->height,
+                                    .steps = prompt->steps,
+                                    .guidance = prompt->guidance,
+                                    .sampler = prompt->sampler};
+}
+
+/* All that it takes to make the sample again. */
+static void put_sample(const struct publisher *publisher, struct json_writer *json, unsigned epoch, size_t index,
+                       const char *name, const struct picture_request *request)
+{
+    char weights[name_bytes_max];
+    const char *slash = strrchr(publisher->job->base_path, '/');
+    snprintf(weights, sizeof weights, "out/epochs/%06u.safetensors", epoch);
     json_put_int(json, "epoch", epoch);
-    json_put_int(json, "step", step);
     json_put_int(json, "promptIndex", (int64_t)index);
     json_put_string(json, "path", name);
     json_put_string(json, "prompt", request->prompt);
-    json_put_string(json, "negativePrompt", request->negative ? request->negative : "");
-    json_put_string(json, "scheduler", sampler_scheduler_name(request->sampler));
+    json_put_string(json, "negativePrompt", request->negative);
     json_put_int(json, "seed", (int64_t)request->seed);
     json_put_int(json, "steps", request->steps);
     json_put_number(json, "guidance", request->guidance);
+    json_put_string(json, "scheduler", sampler_scheduler_name(request->sampler));
     json_put_int(json, "width", (int64_t)request->width);
     json_put_int(json, "height", (int64_t)request->height);
-    return event_end(publisher->events);
+    json_put_string(json, "base", slash ? slash + 1 : publisher->job->base_path);
+    json_put_string(json, "lora", weights);
 }
 
 static struct error publish_sample(struct publisher *publisher, unsigned epoch, unsigned step, size_t index)
 {
-    const struct job_prompt *prompt = &publisher->job->prompts[index];
     char path[path_bytes_max], name[name_bytes_max];
     CLEANUP_FREE uint8_t *rgb = NULL;
-    struct picture_request request = {.prompt = prompt->text,
-                                      .negative = prompt->negative,
-                                      .seed = prompt->seed,
-                                      .width = prompt->width,
-                                      .height = prompt->height,
-                                      .steps = prompt->steps,
-                                      .guidance = prompt->guidance};
+    struct picture_request request = sample_request(publisher, index);
     snprintf(name, sizeof name, "out/samples/%06u", epoch);
     TRY(make_folder(publisher, name));
     snprintf(name, sizeof name, "out/samples/%06u/%02zu.png", epoch, index);
@@ -184,13 +193,15 @@ static struct error publish_sample(struct publisher *publisher, unsigned epoch, 
     TRY(picture_resolve(publisher->base, &request));
     TRY(picture_render(publisher->base, &request, NULL, publisher->stop, &rgb));
     TRY(publisher->io->save_png(publisher->io->context, path, rgb, request.width, request.height));
-    return sample_event(publisher, epoch, step, index, name, &request);
+    struct json_writer *json = event_begin(publisher->events, "sample");
+    json_put_int(json, "step", step);
+    put_sample(publisher, json, epoch, index, name, &request);
+    return event_end(publisher->events);
 }
 
 /* A picture that cannot be made is a warning, a full disk or a cancel is not. */
-static struct error publish_samples(struct publisher *publisher, unsigned epoch, unsigned step)
+static struct error publish_samples(struct publisher *publisher, unsigned epoch, unsigned step, size_t first)
 {
-    size_t first = publisher->events->checkpoints + 1 == epoch ? publisher->events->samples : 0;
     for (size_t i = first; i < publisher->job->prompt_count; i++) {
         struct error error = publish_sample(publisher, epoch, step, i);
         if (error.code == ERR_CANCELED || error.code == ERR_NO_SPACE)
@@ -203,17 +214,19 @@ static struct error publish_samples(struct publisher *publisher, unsigned epoch,
 
 struct error publish_checkpoint(struct publisher *publisher, unsigned epoch, unsigned step)
 {
-    if (epoch <= publisher->events->checkpoints)
-        return OK;
-    if (publisher->job->prompt_count) {
-        TRY(event_text(publisher->events, "phase", "phase", "sampling"));
-        TRY(learners_merge(publisher->base, publisher->learners));
-        struct error error = publish_samples(publisher, epoch, step);
-        TRY(model_merge(publisher->base->model, NULL, 0));
-        TRY(error);
+    const struct event_log *events = publisher->events;
+    size_t done = epoch < events->checkpoints ? SIZE_MAX : epoch == events->checkpoints ? events->samples : 0;
+    if (epoch > events->checkpoints) {
+        TRY(event_text(publisher->events, "phase", "phase", "saving"));
+        TRY(publish_weights(publisher, epoch, step));
     }
-    TRY(event_text(publisher->events, "phase", "phase", "saving"));
-    return publish_weights(publisher, epoch, step);
+    if (done >= publisher->job->prompt_count)
+        return OK;
+    TRY(event_text(publisher->events, "phase", "phase", "sampling"));
+    TRY(learners_merge(publisher->base, publisher->learners));
+    struct error error = publish_samples(publisher, epoch, step, done);
+    TRY(model_merge(publisher->base->model, NULL, 0));
+    return error;
 }
 
 /* ---- the result ---- */
@@ -268,6 +281,26 @@ static struct error put_files(const struct publisher *publisher, struct json_wri
     return OK;
 }
 
+static struct error put_samples(const struct publisher *publisher, struct json_writer *json)
+{
+    char path[path_bytes_max], name[name_bytes_max];
+    json_open(json, "samples", '[');
+    for (unsigned epoch = 1; epoch <= publisher->plan->checkpoints; epoch++) {
+        for (size_t i = 0; i < publisher->job->prompt_count; i++) {
+            struct picture_request request = sample_request(publisher, i);
+            snprintf(name, sizeof name, "out/samples/%06u/%02zu.png", epoch, i);
+            TRY(file_path(publisher, name, path));
+            if (!fs_exists(path) || picture_resolve(publisher->base, &request).code)
+                continue;
+            json_open(json, NULL, '{');
+            put_sample(publisher, json, epoch, i, name, &request);
+            json_close(json, '}');
+        }
+    }
+    json_close(json, ']');
+    return OK;
+}
+
 static double final_loss(unsigned steps, const float *losses)
 {
     unsigned count = steps < final_steps ? steps : final_steps;
@@ -294,6 +327,7 @@ static struct error put_result(const struct publisher *publisher, struct json_wr
     json_put_int(json, "stepBytes", (int64_t)publisher->step_bytes);
     json_put_bool(json, "activationsRecomputed", publisher->recomputes);
     TRY(put_files(publisher, json));
+    TRY(put_samples(publisher, json));
     json_put_string(json, "trainer", publisher->software);
     json_open(json, "warnings", '[');
     for (size_t i = 0; i < publisher->warning_count; i++)

@@ -31,8 +31,8 @@ void publisher_finish(struct publisher *publisher);
 /* Tells the readers of the events, and result.json. Beyond WARNINGS_MAX only the events have it. */
 __attribute__((format(printf, 2, 3), warn_unused_result)) struct error publish_warning(struct publisher *publisher,
                                                                                        const char *format, ...);
-/* The weights and samples after `step` steps, which are checkpoint `epoch` (1, 2, ...). Those that the events already
- * have are not made again. */
+/* The weights and then the samples after `step` steps, which are checkpoint `epoch` (1, 2, ...). Those that the events
+ * already have are not made again; a sample that cannot be made is a warning. */
 struct error publish_checkpoint(struct publisher *publisher, unsigned epoch, unsigned step)
     __attribute__((warn_unused_result));
 /* model.safetensors and result.json. losses[steps]. */

@@ -6,18 +6,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum rng_purpose {                    /* part of the format of results: values never change */
-                   RNG_NOISE = 1,     /* added to latents in training: step, picture of the batch */
-                   RNG_TIMESTEP = 2,  /* step, picture of the batch */
-                   RNG_POSTERIOR = 3, /* draw from the VAE's moments: step, picture of the batch */
-                   RNG_INITIAL = 4,   /* LoRA down factors: component, module */
-                   RNG_ORDER = 5,     /* shuffling of an epoch: epoch */
-                   RNG_CROP = 6,      /* step, picture of the batch */
-                   RNG_SAMPLE = 7,    /* first noise of a sampled picture */
-                   RNG_CLASS = 8,     /* first noise of class pictures: 0, picture */
-                   RNG_FRESH = 9,     /* first weights of a new network: component, hash of the tensor's name */
-                   RNG_CAPTION = 10,  /* which of a picture's captions, if any: step, picture of the batch */
-                   RNG_PROBE = 11,    /* the fixed pictures and noise that a base model is measured with */
+enum rng_purpose {                     /* part of the format of results: values never change */
+                   RNG_NOISE = 1,      /* added to latents in training: step, picture of the batch */
+                   RNG_TIMESTEP = 2,   /* step, picture of the batch */
+                   RNG_POSTERIOR = 3,  /* draw from the VAE's moments: step, picture of the batch */
+                   RNG_INITIAL = 4,    /* LoRA down factors: component, module */
+                   RNG_ORDER = 5,      /* shuffling of an epoch: epoch */
+                   RNG_CROP = 6,       /* step, picture of the batch */
+                   RNG_SAMPLE = 7,     /* first noise of a sampled picture */
+                   RNG_CLASS = 8,      /* first noise of class pictures: 0, picture */
+                   RNG_FRESH = 9,      /* first weights of a new network: component, hash of the tensor's name */
+                   RNG_CAPTION = 10,   /* which of a picture's captions, if any: step, picture of the batch */
+                   RNG_PROBE = 11,     /* the fixed pictures and noise that a base model is measured with */
+                   RNG_ANCESTRAL = 12, /* noise that a sampler adds on its way: sampling step, picture */
 };
 
 struct rng {

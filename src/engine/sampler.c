@@ -6,11 +6,20 @@
 
 #include "engine/mathd.h"
 
+static const struct {
+    const char *name, *scheduler;
+} kinds[SAMPLER_COUNT] = {
+    [SAMPLER_DDIM] = {"ddim", "DDIMScheduler"},
+    [SAMPLER_EULER] = {"euler", "EulerDiscreteScheduler"},
+    [SAMPLER_EULER_ANCESTRAL] = {"euler_ancestral", "EulerAncestralDiscreteScheduler"},
+    [SAMPLER_DPMPP_2M] = {"dpmpp_2m", "DPMSolverMultistepScheduler"},
+    [SAMPLER_DPMPP_2M_KARRAS] = {"dpmpp_2m_karras", "DPMSolverMultistepScheduler"},
+};
+
 bool sampler_kind_parse(const char *name, enum sampler_kind *kind)
 {
-    static const char *const names[] = {"ddim", "euler", "dpmpp_2m"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i], name) == 0) {
+    for (int i = 0; i < SAMPLER_COUNT; i++) {
+        if (strcmp(kinds[i].name, name) == 0 || strcmp(kinds[i].scheduler, name) == 0) {
             *kind = (enum sampler_kind)i;
             return true;
         }
@@ -20,8 +29,23 @@ bool sampler_kind_parse(const char *name, enum sampler_kind *kind)
 
 const char *sampler_scheduler_name(enum sampler_kind kind)
 {
-    static const char *const names[] = {"DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"};
-    return names[kind];
+    return kinds[kind].scheduler;
+}
+
+static bool is_euler(const struct sampler *sampler)
+{
+    return sampler->kind == SAMPLER_EULER || sampler->kind == SAMPLER_EULER_ANCESTRAL;
+}
+
+static bool is_dpmpp(const struct sampler *sampler)
+{
+    return sampler->kind == SAMPLER_DPMPP_2M || sampler->kind == SAMPLER_DPMPP_2M_KARRAS;
+}
+
+static bool is_karras(const struct sampler *sampler)
+{
+    bool may = sampler->kind == SAMPLER_EULER || sampler->kind == SAMPLER_DPMPP_2M;
+    return sampler->kind == SAMPLER_DPMPP_2M_KARRAS || (may && sampler->schedule->karras);
 }
 
 /* ---- timesteps, descending ---- */
@@ -31,7 +55,7 @@ static void set_timesteps(struct sampler *sampler)
 {
     const struct schedule *schedule = sampler->schedule;
     unsigned n = sampler->steps, total = schedule->steps;
-    unsigned intervals = sampler->kind == SAMPLER_DPMPP_2M ? n + 1 : n, stride = total / intervals;
+    unsigned intervals = is_dpmpp(sampler) ? n + 1 : n, stride = total / intervals;
     for (unsigned i = 0; i < n; i++) {
         double up = intervals - 1 - i, timestep = 0; /* steps from the cleanest */
         switch (schedule->spacing) {
@@ -40,7 +64,7 @@ static void set_timesteps(struct sampler *sampler)
             break;
         case SPACING_LINSPACE:
             timestep = intervals > 1 ? up * (total - 1) / (intervals - 1) : 0;
-            if (sampler->kind != SAMPLER_EULER)
+            if (!is_euler(sampler))
                 timestep = nearbyint(timestep);
             break;
         case SPACING_TRAILING:
@@ -86,7 +110,7 @@ static void set_karras_sigmas(struct sampler *sampler)
         double share = sampler->steps > 1 ? (double)i / (sampler->steps - 1) : 0;
         sampler->sigmas[i] = mathd_pow(top + share * (bottom - top), rho);
         sampler->timesteps[i] = (float)timestep_of(schedule, sampler->sigmas[i]);
-        if (sampler->kind == SAMPLER_DPMPP_2M)
+        if (is_dpmpp(sampler))
             sampler->timesteps[i] = nearbyintf(sampler->timesteps[i]);
     }
 }
@@ -100,13 +124,13 @@ struct error sampler_init(struct sampler *sampler, const struct schedule *schedu
     set_timesteps(sampler);
     for (unsigned i = 0; i < steps; i++)
         sampler->sigmas[i] = sigma_at(schedule, sampler->timesteps[i]);
-    if (schedule->karras && kind != SAMPLER_DDIM)
+    if (is_karras(sampler))
         set_karras_sigmas(sampler);
-    if (kind == SAMPLER_EULER) {
+    if (is_euler(sampler)) {
         double top = sampler->sigmas[0];
         sampler->first_sigma = schedule->spacing == SPACING_LEADING ? sqrt(top * top + 1) : top;
     }
-    if (kind == SAMPLER_DPMPP_2M) {
+    if (is_dpmpp(sampler) || kind == SAMPLER_EULER_ANCESTRAL) {
         sampler->previous = malloc(count * sizeof(float));
         if (!sampler->previous)
             return error_make(ERR_INTERNAL, "not enough memory to sample");
@@ -123,7 +147,7 @@ void sampler_finish(struct sampler *sampler)
 void sampler_scale_input(const struct sampler *sampler, unsigned index, const float *x, float *input)
 {
     double sigma = sampler->sigmas[index];
-    float factor = sampler->kind == SAMPLER_EULER ? (float)(1 / sqrt(sigma * sigma + 1)) : 1;
+    float factor = is_euler(sampler) ? (float)(1 / sqrt(sigma * sigma + 1)) : 1;
     for (size_t i = 0; i < sampler->count; i++)
         input[i] = x[i] * factor;
 }
@@ -172,6 +196,21 @@ static void euler_step(struct sampler *sampler, unsigned index, const float *pre
     }
 }
 
+/* Goes down further than the next sigma, and up to it again by noise: down^2 + up^2 = next^2. */
+static void ancestral_step(struct sampler *sampler, unsigned index, const float *prediction, float *x)
+{
+    double sigma = sampler->sigmas[index], next = sampler->sigmas[index + 1];
+    double up = next * sqrt(sigma * sigma - next * next) / sigma, down = next * next / sigma;
+    double signal = 1 / sqrt(sigma * sigma + 1), spread = sigma * signal;
+    sampler->noise.purpose = RNG_ANCESTRAL;
+    sampler->noise.step = index;
+    rng_normal(&sampler->noise, sampler->count, sampler->previous);
+    for (size_t i = 0; i < sampler->count; i++) {
+        double noise = noise_of(sampler->schedule->prediction, prediction[i], x[i] * signal, signal, spread);
+        x[i] = (float)(x[i] + (down - sigma) * noise + up * sampler->previous[i]);
+    }
+}
+
 static double half_log_snr(double sigma)
 {
     return -mathd_log(sigma);
@@ -206,8 +245,14 @@ void sampler_step(struct sampler *sampler, unsigned index, const float *predicti
     case SAMPLER_EULER:
         euler_step(sampler, index, prediction, x);
         break;
+    case SAMPLER_EULER_ANCESTRAL:
+        ancestral_step(sampler, index, prediction, x);
+        break;
     case SAMPLER_DPMPP_2M:
+    case SAMPLER_DPMPP_2M_KARRAS:
         dpmpp_step(sampler, index, prediction, x);
+        break;
+    case SAMPLER_COUNT:
         break;
     }
 }

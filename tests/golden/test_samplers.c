@@ -98,6 +98,7 @@ static void dpm_solver_ends_where_diffusers_does(void **state)
     (void)state;
     struct schedule schedule = schedule_with(SPACING_LINSPACE, 1);
     check("dpmpp2m_linspace_6steps_cfg7.5", SAMPLER_DPMPP_2M, &schedule, 6);
+    check("dpmpp2m_karras_6steps_cfg7.5", SAMPLER_DPMPP_2M_KARRAS, &schedule, 6);
     schedule.karras = true;
     check("dpmpp2m_karras_6steps_cfg7.5", SAMPLER_DPMPP_2M, &schedule, 6);
     schedule = schedule_with(SPACING_LEADING, 1);

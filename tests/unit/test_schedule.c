@@ -123,7 +123,7 @@ static void every_sampler_finds_the_latent_that_an_oracle_points_to(void **state
 {
     (void)state;
     const float x0[] = {0.7f, -1.1f, 0.2f, 0.05f};
-    for (int kind = SAMPLER_DDIM; kind <= SAMPLER_DPMPP_2M; kind++) {
+    for (int kind = SAMPLER_DDIM; kind < SAMPLER_COUNT; kind++) {
         struct sampler sampler;
         float x[] = {1, -2, 0.5f, 0.1f}, input[4], said[4];
         schedule.final_alpha_one = true;
@@ -141,6 +141,50 @@ static void every_sampler_finds_the_latent_that_an_oracle_points_to(void **state
             assert_true(fabsf(x[j] - x0[j]) < 2e-3f);
         sampler_finish(&sampler);
     }
+}
+
+/* An oracle leaves x = x0 + sigma noise: so much must be left after each step, whatever part of it is fresh. */
+static void ancestral_steps_keep_the_noise_of_their_sigma(void **state)
+{
+    (void)state;
+    enum { numbers = 20000 };
+    struct sampler sampler;
+    float *x = calloc(numbers, sizeof *x), *said = malloc(numbers * sizeof *said),
+          *before = malloc(numbers * sizeof *x);
+    schedule.spacing = SPACING_LEADING;
+    assert_ok(sampler_init(&sampler, &schedule, SAMPLER_EULER_ANCESTRAL, 5, numbers));
+    sampler.noise.seed = 4;
+    rng_normal(&(struct rng){.seed = 3, .purpose = RNG_SAMPLE}, numbers, x);
+    for (int i = 0; i < numbers; i++)
+        x[i] *= (float)sampler.sigmas[0];
+    for (unsigned step = 0; step < 5; step++) {
+        double squares = 0, product = 0, sigma = sampler.sigmas[step], next = sampler.sigmas[step + 1];
+        for (int i = 0; i < numbers; i++)
+            said[i] = x[i] / (float)sigma; /* x0 is 0 */
+        memcpy(before, x, numbers * sizeof *x);
+        sampler_step(&sampler, step, said, x);
+        for (int i = 0; i < numbers; i++) {
+            squares += (double)x[i] * (double)x[i] / numbers;
+            product += (double)x[i] * (double)before[i] / numbers;
+        }
+        assert_true(fabs(sqrt(squares) - next) < 0.02 * next + 1e-6);
+        assert_true(fabs(product / (sigma * sigma) - next * next / (sigma * sigma)) < 0.02); /* what is not fresh */
+    }
+    sampler_finish(&sampler);
+    free(x);
+    free(said);
+    free(before);
+}
+
+static void samplers_have_the_names_of_the_api(void **state)
+{
+    (void)state;
+    enum sampler_kind kind;
+    assert_true(sampler_kind_parse("EulerAncestralDiscreteScheduler", &kind) && kind == SAMPLER_EULER_ANCESTRAL);
+    assert_true(sampler_kind_parse("DPMSolverMultistepScheduler", &kind) && kind == SAMPLER_DPMPP_2M);
+    assert_true(sampler_kind_parse("dpmpp_2m_karras", &kind) && kind == SAMPLER_DPMPP_2M_KARRAS);
+    assert_false(sampler_kind_parse("PNDMScheduler", &kind));
+    assert_string_equal(sampler_scheduler_name(SAMPLER_DDIM), "DDIMScheduler");
 }
 
 static void absurd_numbers_of_steps_are_refused(void **state)
@@ -199,6 +243,8 @@ int main(void)
         cmocka_unit_test_setup(noise_and_target_obey_the_definitions, setup),
         cmocka_unit_test_setup(timesteps_and_sigmas_are_those_of_the_reference, setup),
         cmocka_unit_test_setup(every_sampler_finds_the_latent_that_an_oracle_points_to, setup),
+        cmocka_unit_test_setup(ancestral_steps_keep_the_noise_of_their_sigma, setup),
+        cmocka_unit_test_setup(samplers_have_the_names_of_the_api, setup),
         cmocka_unit_test_setup(absurd_numbers_of_steps_are_refused, setup),
         cmocka_unit_test_setup(learning_rates_are_those_of_the_reference, setup),
         cmocka_unit_test_setup(learning_rate_schedules_have_the_names_of_the_api, setup),
