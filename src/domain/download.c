@@ -10,6 +10,8 @@
 
 enum { files_max = 2048 };
 
+static const char nothing[] = "The model has nothing to download: train it first";
+
 static struct error list_weights(struct db_tx *tx, struct arena *arena, struct download_part *part)
 {
     struct db_rows *rows;
@@ -60,9 +62,9 @@ static struct error choose(struct db_tx *tx, struct arena *arena, const char *ep
     if (epoch)
         return error_field("modelEpoch", "is only for models with epochs: this one has no %.64s", epoch);
     if (*epochs)
-        return error_make(ERR_INVALID, "Model %s has epochs only so far: wait for its training, or name one of %s",
-                          part->model.id, epochs);
-    return error_make(ERR_INVALID, "Model %s has nothing to download: train it first", part->model.id);
+        return error_make(ERR_INVALID, "The model has epochs only so far: wait for its training, or name one of %s",
+                          epochs);
+    return error_make(ERR_INVALID, "%s", nothing);
 }
 
 static struct error find_composition(struct db_tx *tx, struct arena *arena, struct download_contents *contents)
@@ -76,7 +78,10 @@ static struct error find_composition(struct db_tx *tx, struct arena *arena, stru
         if (strcmp(part->model.project_id, contents->model.project_id) != 0)
             return error_make(ERR_FORBIDDEN, "Model %s is another project's: its weights cannot be taken along",
                               part->model.id);
-        TRY(choose(tx, arena, found[i].epoch, part));
+        const struct error error = choose(tx, arena, found[i].epoch, part);
+        if (error.code == ERR_INVALID)
+            return error_make(ERR_INVALID, "Concept %s cannot be taken along: %s", part->model.id, error.text);
+        TRY(error);
     }
     return OK;
 }
@@ -97,7 +102,7 @@ struct error download_find_parts(struct db_tx *tx, struct arena *arena, const ch
     if (strcmp(contents->format, "zip") != 0)
         return error_field("format", "must be zip for a composition, which has several files");
     if (strcmp(contents->model.status, "trained") != 0)
-        return error_make(ERR_INVALID, "Model %s has nothing to download: train it first", contents->model.id);
+        return error_make(ERR_INVALID, "%s", nothing);
     return find_composition(tx, arena, contents);
 }
 

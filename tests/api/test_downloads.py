@@ -62,7 +62,7 @@ def test_an_epoch_can_be_chosen_and_the_last_is_the_default(client, loras):
 def test_what_is_not_there_cannot_be_downloaded(client):
     model = client.create_model()
     path = f"/models/{model['id']}/download"
-    assert client.refused(400, "POST", path) == f"Model {model['id']} has nothing to download: train it first"
+    assert client.refused(400, "POST", path) == "The model has nothing to download: train it first"
     assert client.refused(400, "POST", path, json={"modelEpoch": "000001"}) == \
         "modelEpoch is only for models with epochs: this one has no 000001"
     client.refused(400, "POST", path, params={"format": "tar"})
@@ -128,7 +128,7 @@ def test_a_composition_lacks_what_its_parts_lack(server, client, loras):
     empty = make_trained(server, client, "sd-1_5-lora")
     model = compose(client, {"modelId": loras[0]["id"], "scale": 1}, {"modelId": empty["id"], "scale": 1})
     reason = client.refused(400, "POST", f"/models/{model['id']}/download")
-    assert reason == f"Model {empty['id']} has nothing to download: train it first"
+    assert reason == f"Concept {empty['id']} cannot be taken along: The model has nothing to download: train it first"
     body = {"type": "sd-1_5-composition", "concepts": [{"modelId": loras[0]["id"], "scale": 1}]}
     unfinished = client.ok("POST", "/models", json=body)["model"]
     assert client.refused(400, "POST", f"/models/{unfinished['id']}/download").endswith("train it first")
