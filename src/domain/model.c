@@ -64,6 +64,7 @@ struct error model_read(struct arena *arena, struct db_rows *rows, struct model 
         *texts[i] = db_text(arena, rows, column++);
     model->training_image_count = db_int(rows, column++);
     const char *preview = db_text(arena, rows, column++), *pairs = db_text(arena, rows, column++);
+    model->parameters_are_next = db_int(rows, column++) != 0;
     model->created_at = db_int(rows, column++);
     model->updated_at = db_int(rows, column++);
     model->deleted_at = db_int(rows, column);
@@ -287,8 +288,10 @@ static void apply_change(const struct model_change *change, struct model *model)
         model->prompt_embedding = change->prompt_embedding;
     if (change->set & MODEL_SET_NEGATIVE_PROMPT_EMBEDDING)
         model->negative_prompt_embedding = change->negative_prompt_embedding;
-    if (change->set & MODEL_SET_PARAMETERS)
+    if (change->set & MODEL_SET_PARAMETERS) {
         model->parameters = change->parameters ? change->parameters : "{}";
+        model->parameters_are_next = true;
+    }
     if (change->set & MODEL_SET_THUMBNAIL)
         model->thumbnail_asset_id = change->thumbnail_asset_id;
     if (change->set & MODEL_SET_PRIVACY)
@@ -306,12 +309,13 @@ static struct error update_model(struct db_tx *tx, void *context)
     TRY(db_execute(tx, NULL,
                    "UPDATE model SET name = ?2, short_description = ?3, type = ?4, class_slug = ?5, concepts = ?6, "
                    "epoch = ?7, prompt_embedding = ?8, negative_prompt_embedding = ?9, parameters = ?10, "
-                   "thumbnail_asset_id = ?11, privacy = ?12, capabilities = ?13, updated_at = ?14 WHERE id = ?1",
+                   "thumbnail_asset_id = ?11, privacy = ?12, capabilities = ?13, updated_at = ?14, "
+                   "parameters_are_next = ?15 WHERE id = ?1",
                    DB_BIND(db_t(model->id), db_t(model->name), db_t(model->short_description), db_t(model->type),
                            db_t(model->class_slug), db_t(model->concepts), db_t(model->epoch),
                            db_t(model->prompt_embedding), db_t(model->negative_prompt_embedding),
                            db_t(model->parameters), db_t(model->thumbnail_asset_id), db_t(model->privacy),
-                           db_t(model->capabilities), db_i(model->updated_at))));
+                           db_t(model->capabilities), db_i(model->updated_at), db_i(model->parameters_are_next))));
     TRY(model_index_score(tx, model->id));
     return model_read_data(tx, work->arena, model);
 }

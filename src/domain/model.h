@@ -23,7 +23,8 @@ struct model {
     const char *capabilities, *tags, *collection_ids, *example_asset_ids; /* JSON arrays of strings */
     const char *concepts;                                                 /* JSON array, or NULL */
     const char *parameters, *training_progress;                           /* JSON objects, "{}" when empty */
-    const char *training_stats, *epochs;                                  /* JSON object, JSON array; or NULL */
+    bool parameters_are_next;            /* stored for the next training; else those of the last one, all of them */
+    const char *training_stats, *epochs; /* JSON object, JSON array; or NULL */
     int64_t training_image_count;
     struct training_image *images; /* the first model_preview_images, or all after model_get */
     size_t image_count;
@@ -69,7 +70,8 @@ bool model_has_epoch(struct arena *arena, const struct model *model, const char 
     "id, project_id, author_id, name, short_description, type, status, privacy, source, base_model_id, class_slug, "   \
     "parent_model_id, epoch, prompt_embedding, negative_prompt_embedding, thumbnail_asset_id, capabilities, tags, "    \
     "collection_ids, example_asset_ids, concepts, parameters, training_progress, training_stats, epochs, "             \
-    "training_image_count, training_image_preview, training_pair_preview, created_at, updated_at, deleted_at"
+    "training_image_count, training_image_preview, training_pair_preview, parameters_are_next, created_at, "           \
+    "updated_at, deleted_at"
 struct error model_read(struct arena *arena, struct db_rows *rows, struct model *model)
     __attribute__((warn_unused_result));
 

@@ -92,8 +92,8 @@ static struct error find_base(const struct training_settings *settings, const st
     return OK;
 }
 
-/* A model that has never been trained may carry parameters for its first training; one that has carries the last
- * training's, which are not asked for again. */
+/* A model may carry parameters for its next training. Those of the last one are not asked for again, except by a copy
+ * that was never trained itself. */
 static struct error make_plan(struct db_tx *tx, const struct training_settings *settings, struct arena *arena,
                               const struct caller *caller, const struct model *model, const struct json *asked,
                               int64_t images_count, struct plan *plan)
@@ -106,7 +106,8 @@ static struct error make_plan(struct db_tx *tx, const struct training_settings *
         plan->data.images = images_count;
         plan->data.pairs = images_count / 2;
     }
-    const char *stored = strcmp(model->status, "new") == 0 ? model->parameters : "{}";
+    const bool is_next = model->parameters_are_next || strcmp(model->status, "new") == 0;
+    const char *stored = is_next ? model->parameters : "{}";
     TRY(training_parameters_resolve(arena, plan->type, &plan->data, merge(arena, stored, asked), &plan->parameters));
     TRY(check_sources(tx, arena, caller, plan->parameters));
     if (plan->type->family == FAMILY_COMPOSITION)
@@ -220,7 +221,8 @@ static struct error launch_work(struct db_tx *tx, void *context)
     TRY(job_insert(tx, arena, launch->job));
     TRY(job_find(tx, arena, launch->job_id, launch->job));
     TRY(db_execute(tx, NULL,
-                   "UPDATE model SET name = ?2, short_description = ?3, parameters = ?4, updated_at = ?5 WHERE id = ?1",
+                   "UPDATE model SET name = ?2, short_description = ?3, parameters = ?4, "
+                   "parameters_are_next = 0, updated_at = ?5 WHERE id = ?1",
                    DB_BIND(db_t(launch->model_id), db_t(make_name(launch, &plan)),
                            db_t(make_description(launch, &plan)), db_t(plan.parameters), db_i(launch->now_ms))));
     if (plan.type->family == FAMILY_COMPOSITION)

@@ -1,11 +1,30 @@
 #include "domain/dataset.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include "handlers/render.h"
 
+/* A path or a link in the place of an id is a mistake that a "not found" would not explain. */
+static struct error check_id(const char *field, const char *id)
+{
+    for (const char *at = id; *at; at++)
+        if (!isascii(*at) || !(isalnum(*at) || *at == '_' || *at == '-'))
+            return error_field(field, "must be the id of an asset, not a path, a URL or data");
+    return OK;
+}
+
+static struct error check_ids(struct call *call, const struct api_add_training_image_body *body)
+{
+    if (body->asset_id)
+        TRY(check_id("assetId", body->asset_id));
+    for (size_t i = 0; i < body->asset_ids_count; i++)
+        TRY(check_id(arena_printf(call->arena, "assetIds[%zu]", i), body->asset_ids[i]));
+    return OK;
+}
+
 /* The three ways to say which picture: one asset, several, or its bytes and a name. */
-static struct error check_modes(const struct api_add_training_image_body *body)
+static struct error check_modes(struct call *call, const struct api_add_training_image_body *body)
 {
     if (body->asset_ids && (body->asset_id || body->data || body->name))
         return error_field("assetIds", "cannot be used together with assetId, data or name");
@@ -15,7 +34,7 @@ static struct error check_modes(const struct api_add_training_image_body *body)
         return error_field("name", "is required with data");
     if (body->asset_ids && !body->asset_ids_count)
         return error_field("assetIds", "must have at least 1 item");
-    return OK;
+    return check_ids(call, body);
 }
 
 static struct error take_data(struct call *call, const struct api_add_training_image_body *body,
@@ -59,7 +78,7 @@ struct error handle_add_training_image(struct call *call, const struct api_add_t
                                        struct api_training_image_answer *answer)
 {
     const struct api_add_training_image_body *body = &request->body;
-    TRY(check_modes(body));
+    TRY(check_modes(call, body));
     size_t count = body->asset_ids ? body->asset_ids_count : 1;
     struct training_image *added = arena_array(call->arena, count, sizeof *added);
     struct plan_refusal refusal = {0};
@@ -78,7 +97,7 @@ struct error handle_replace_training_image(struct call *call, const struct api_r
     const char *asset_id = body->asset_ids_count == 1 ? body->asset_ids[0] : body->asset_id;
     struct picture picture;
     struct training_image replaced;
-    TRY(check_modes(&same));
+    TRY(check_modes(call, &same));
     if (body->asset_ids_count > 1)
         return error_field("assetIds", "must have 1 item to replace one image");
     TRY(dataset_check_room(call->domain, call->arena, &call->caller, request->path.model_id, 0, NULL));

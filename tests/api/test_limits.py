@@ -213,3 +213,12 @@ def test_a_trained_or_canceled_model_is_trained_again(team):
         assert trained["status"] == "trained" and trained["parameters"]["seed"] == seed
         assert trained["concepts"] == [{"modelId": model["id"], "scale": 0.8}] and "compliantModelIds" not in trained
         assert [epoch["epoch"] for epoch in trained["epochs"]] == ["000001"]
+    path = f"/models/{model['id']}"
+    assert team.refused(400, "PUT", path, json={"type": "sd-xl-lora"}) == "type can only be changed while the model's status is new"
+    assert team.ok("PUT", path, json={"parameters": {"maxTrainSteps": 2, "rank": 3}})["model"]["parameters"] == {"maxTrainSteps": 2, "rank": 3}
+    again = train(team, model, {"parameters": {"seed": 3}}).json()
+    assert [again["model"]["parameters"][name] for name in ("maxTrainSteps", "rank", "seed")] == [2, 3, 3]
+    assert team.wait_for_job(again["job"]["jobId"])["status"] == "success"
+    fresh = team.call("PUT", f"{path}/train").json()["model"]["parameters"]  # what was stored served once
+    assert fresh["rank"] == 16 and fresh["maxTrainSteps"] == 75
+    cancel(team, model)

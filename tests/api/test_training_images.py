@@ -70,6 +70,36 @@ def test_assets_attach_by_id(client):
     client.refused(400, "POST", path, json={})
 
 
+def test_the_three_modes_exclude_each_other(client):
+    model = client.create_model()
+    path = f"/models/{model['id']}/training-images"
+    ids = [client.ok("POST", "/assets", json={"name": "disc", "image": data_url(png(seed=9)).split(",")[1]})["asset"]["id"] for _ in range(3)]
+    picture = data_url(png(seed=1))
+    for other in ({"assetId": ids[1]}, {"data": picture}, {"name": "x.png"}):
+        assert client.refused(400, "POST", path, json={"assetIds": ids[:1], **other}) == \
+            "assetIds cannot be used together with assetId, data or name"
+    assert client.ok("POST", path, json={"assetId": ids[0], "data": "nonsense", "name": "x"})["trainingImage"]["id"] == ids[0]
+    answer = client.ok("POST", path, json={"assetIds": ids[1:]})
+    assert [image["id"] for image in answer["trainingImages"]] == ids[1:] and answer["trainingImage"] == answer["trainingImages"][0]
+    assert client.refused(400, "POST", path, json={"data": picture}) == "name is required with data"
+    assert client.refused(400, "POST", path, json={"name": "x.png"}).startswith("One of assetId, assetIds or data")
+    assert client.refused(400, "POST", path, json={"assetIds": []}) == "assetIds must have at least 1 item"
+    again = client.ok("POST", "/assets", json={"name": "disc", "image": picture.split(",")[1]})["asset"]["id"]
+    client.refused(400, "POST", path, json={"assetIds": [again, again]})  # all or none
+    assert client.ok("GET", f"/models/{model['id']}")["model"]["trainingImagesNumber"] == 3
+    for wrong in ("https://example.com/x.png", "./x.png", picture[:40], "asset id"):
+        assert client.refused(400, "POST", path, json={"assetId": wrong}).startswith("assetId must be the id of an asset")
+        assert client.refused(400, "POST", path, json={"assetIds": [again, wrong]}).startswith("assetIds[1] must be the id of an asset")
+
+
+@pytest.mark.parametrize("preset, status", [("default", 200), ("style", 200), ("subject", 200), ("other", 400), (7, 400)])
+def test_a_preset_is_one_of_three(client, preset, status):
+    path = f"/models/{client.create_model()['id']}/training-images"
+    body = {"data": data_url(png(seed=1)), "name": "x.png", "preset": preset}
+    answer = client.call("POST", path, json=body)
+    assert answer.status_code == status and (status == 200 or answer.json()["reason"].startswith("preset must be"))
+
+
 def test_replace_and_delete(client):
     model = client.create_model()
     first = client.add_image(model["id"], data_url(png(seed=1)))
