@@ -100,12 +100,13 @@ struct error model_predict(struct model *model, const struct unet_input *input, 
 enum training_targets {
     TARGETS_ATTENTION, /* to_q, to_k, to_v, to_out.0; text: q_proj, k_proj, v_proj, out_proj */
     TARGETS_WIDE,      /* and ff.net.*, proj_in, proj_out, conv1, conv2, conv_shortcut; text: and mlp.fc1, fc2 */
-    TARGETS_FULL,      /* no LoRA: every weight of the UNet, of the text encoders, or of both */
+    TARGETS_FULL,      /* no LoRA: every weight of the UNet, of the text encoders, or of both; or of the VAE */
 };
 
 struct parameter_options {
     enum training_targets targets;
     bool unet, text;
+    bool vae;      /* full only, and alone: for engine/vae_training.h */
     unsigned rank; /* 1..LORA_RANK_MAX */
     float alpha;   /* the LoRA's output is scaled by alpha / rank */
 };

@@ -175,7 +175,9 @@ static struct error check_options(const struct parameter_options *options)
 {
     if (options->targets != TARGETS_FULL && (!options->rank || options->rank > LORA_RANK_MAX))
         return error_make(ERR_INVALID, "the rank must be 1 to %d", LORA_RANK_MAX);
-    if (!options->unet && !options->text)
+    if (options->vae && (options->unet || options->text || options->targets != TARGETS_FULL))
+        return error_make(ERR_INVALID, "a VAE is trained in full and alone");
+    if (!options->unet && !options->text && !options->vae)
         return error_make(ERR_INVALID, "there is nothing to train");
     return OK;
 }
@@ -193,7 +195,8 @@ static struct error create(struct model *model, const struct parameter_options *
     parameters->alpha = options->alpha;
     for (int kind = 0; kind < COMPONENT_COUNT; kind++) {
         struct network *network = model->networks[kind];
-        if (!network || kind == COMPONENT_VAE || !(kind == COMPONENT_UNET ? options->unet : options->text))
+        bool wanted = kind == COMPONENT_UNET ? options->unet : kind == COMPONENT_VAE ? options->vae : options->text;
+        if (!network || !wanted)
             continue;
         if (full)
             append_everything(owner, network);

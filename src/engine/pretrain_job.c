@@ -52,10 +52,12 @@ static struct error read_parameters(const struct json *from, struct pretrain_job
 
 static struct error read_captions(struct arena *arena, const struct json *list, size_t at, struct pretrain_item *item)
 {
-    if (!list || list->kind != JSON_ARRAY || !list->count || list->count > PRETRAIN_CAPTIONS_MAX)
-        return error_make(ERR_INVALID, "job.json: items[%zu].captions must have 1 to %d entries", at,
+    if (!list)
+        return OK;
+    if (list->kind != JSON_ARRAY || list->count > PRETRAIN_CAPTIONS_MAX)
+        return error_make(ERR_INVALID, "job.json: items[%zu].captions must have at most %d entries", at,
                           PRETRAIN_CAPTIONS_MAX);
-    item->captions = arena_array(arena, list->count, sizeof *item->captions);
+    item->captions = arena_array(arena, list->count + 1, sizeof *item->captions);
     JSON_EACH (caption, list) {
         if (caption->kind != JSON_STRING)
             return error_make(ERR_INVALID, "job.json: items[%zu].captions must be texts", at);
@@ -161,8 +163,9 @@ struct error pretrain_job_read(struct arena *arena, const char *folder, struct p
     double seed;
     *job = (struct pretrain_job){0};
     TRY(json_read_file(arena, arena_printf(arena, "%s/job.json", folder), job_bytes_max, &root));
-    if (root->kind != JSON_OBJECT || strcmp(json_string(root, "type", ""), "sd-1_5-base") != 0)
-        return error_make(ERR_INVALID, "job.json: only type sd-1_5-base can be trained from nothing");
+    job->type = json_string(root, "type", "");
+    if (root->kind != JSON_OBJECT || !*job->type)
+        return error_make(ERR_INVALID, "job.json: type is missing");
     const char *base = json_string(root, "base", "");
     if (!*base)
         return error_make(ERR_INVALID, "job.json: base, the folder with configs, tokenizer and VAE, is missing");

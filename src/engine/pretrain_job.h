@@ -20,7 +20,7 @@ struct pretrain_item {
     const char *image; /* relative to the folder */
     unsigned group;
     size_t caption_count;
-    const char **captions; /* one is drawn at each visit */
+    const char **captions; /* one is drawn at each visit; a VAE needs none */
 };
 
 /* From a step on: how often an item of each group comes in an epoch. */
@@ -30,7 +30,8 @@ struct pretrain_phase {
 };
 
 struct pretrain_job {
-    const char *base_path; /* configs, tokenizer and VAE; the UNet and the text encoder begin from nothing */
+    const char *type;      /* "sd-1_5-base": UNet and text encoder; "vae" */
+    const char *base_path; /* in diffusers layout; networks without weights begin from nothing */
     uint64_t seed;
     unsigned threads; /* 0: one a core */
     unsigned steps, batch_size;

@@ -19,6 +19,7 @@ enum rng_purpose {                     /* part of the format of results: values 
                    RNG_CAPTION = 10,   /* which of a picture's captions, if any: step, picture of the batch */
                    RNG_PROBE = 11,     /* the fixed pictures and noise that a base model is measured with */
                    RNG_ANCESTRAL = 12, /* noise that a sampler adds on its way: sampling step, picture */
+                   RNG_AUGMENT = 13,   /* how a VAE's picture is varied: step, picture of the batch */
 };
 
 struct rng {

@@ -1,4 +1,4 @@
-/* AutoencoderKL of diffusers: images to the moments of a latent, and back. Forward only. */
+/* AutoencoderKL of diffusers: images to the moments of a latent, and back. */
 #pragma once
 
 #include "engine/graph.h"

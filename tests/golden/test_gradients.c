@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/kernels.h"
+#include "engine/vae_training.h"
 #include "world.h"
 
 enum { BATCH = 2, SIDE = 6, TOKENS = 8, PIXELS = SIDE * SIDE };
@@ -171,6 +172,55 @@ static void every_weight_of_the_text_encoders_has_the_slope_of_the_loss(void **s
     assert_true(check_all(&xl, &text, 1) > 40);
 }
 
+/* The VAE of the small SD model, on pictures of 16 pixels. */
+static void every_weight_of_the_vae_has_the_slope_of_its_loss(void **state)
+{
+    (void)state;
+    enum { VAE_BATCH = 2, VAE_SIDE = 16, VAE_FLOATS = VAE_BATCH * VAE_SIDE * VAE_SIDE * 3 };
+    const struct vae_loss parts = {.absolute = 1, .squared = 2, .edges = 0.5f, .moments = 0.05f};
+    const struct model_info *info = model_info(sd.model);
+    size_t side = VAE_SIDE / info->vae_factor, checked = 0;
+    const float *rgb = input(&sd, "rgb", VAE_FLOATS);
+    const float *noise = input(&sd, "noise", VAE_BATCH * side * side * info->latent_channels);
+    struct parameters *parameters;
+    struct vae_training *training;
+    assert_ok(
+        parameters_create(sd.model, &(struct parameter_options){.targets = TARGETS_FULL, .vae = true}, &parameters));
+    assert_ok(vae_training_create(sd.model, parameters, VAE_BATCH, VAE_SIDE, VAE_SIDE, &parts, &training));
+    double loss = vae_training_step(training, rgb, noise);
+    assert_true(loss > 0.1 && loss < 100);
+    float *gradients = malloc(parameters->count * sizeof *gradients), *values = parameters->values;
+    memcpy(gradients, parameters->gradients, parameters->count * sizeof *gradients);
+    for (size_t i = 0; i < parameters->table_count; i++) {
+        const struct parameter *parameter = &parameters->table[i];
+        const float *gradient = gradients + parameter->offset;
+        double squares = 0, losses[2], step = 0.005;
+        for (size_t j = 0; j < parameter->count; j++)
+            squares += (double)gradient[j] * (double)gradient[j];
+        double norm = sqrt(squares);
+        if (norm < 5e-3)
+            continue;
+        float *kept = memcpy(malloc(parameter->count * sizeof *kept), values + parameter->offset,
+                             parameter->count * sizeof *kept);
+        for (int way = 0; way < 2; way++) {
+            for (size_t j = 0; j < parameter->count; j++)
+                values[parameter->offset + j] = kept[j] + (float)((way ? -step : step) * (double)gradient[j] / norm);
+            losses[way] = vae_training_step(training, rgb, noise);
+        }
+        memcpy(values + parameter->offset, kept, parameter->count * sizeof *kept);
+        free(kept);
+        double slope = (losses[0] - losses[1]) / (2 * step);
+        if (!(fabs(slope / norm - 1) < 0.03))
+            fail_msg("%s, role %d: the slope is %.6g, the gradient %.6g", parameter->module, (int)parameter->role,
+                     slope, norm);
+        checked++;
+    }
+    assert_true(checked > parameters->table_count / 2);
+    free(gradients);
+    vae_training_destroy(training);
+    parameters_destroy(parameters);
+}
+
 static void gradients_add_up_and_follow_their_scale(void **state)
 {
     (void)state;
@@ -267,6 +317,7 @@ int main(void)
         cmocka_unit_test(text_lora_alone_has_the_slope_of_the_loss),
         cmocka_unit_test(every_weight_of_the_unet_has_the_slope_of_the_loss),
         cmocka_unit_test(every_weight_of_the_text_encoders_has_the_slope_of_the_loss),
+        cmocka_unit_test(every_weight_of_the_vae_has_the_slope_of_its_loss),
         cmocka_unit_test(gradients_add_up_and_follow_their_scale),
         cmocka_unit_test(recomputed_activations_give_the_same_bytes_in_less_memory),
         cmocka_unit_test(a_plan_fits_its_memory_or_says_so),

@@ -2,6 +2,7 @@
  * number of steps that was settled late. Pictures are a line of text here: the engine knows no image formats. */
 #include "unit.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +17,11 @@
 #include "engine/pretrain.h"
 #include "engine/pretrain_job.h"
 #include "engine/safetensors.h"
+#include "engine/whiten.h"
 
 enum { path_max = 512, side = 64, patience_ms = 60000 };
 
 static char world[] = "/tmp/pretrain-XXXXXX";
-static char base[path_max];
 static volatile sig_atomic_t stop;
 
 static void path_in(const char *job, const char *name, char path[path_max])
@@ -61,23 +62,25 @@ static void assert_same_results(const char *left, const char *right)
     assert_same_file(left, right, "out/curve.csv");
 }
 
-/* The base that ships without the weights of what is trained. */
-static void make_base(const char *source)
+/* The base that ships, as links, without the weights of what is trained. */
+static void make_base(const char *name, bool vae)
 {
+    char source[path_max];
+    snprintf(source, sizeof source, "%s/base-models/tiny", getenv("MAQUETTE_SOURCE"));
     static const char *const parts[] = {"unet/config.json",
                                         "text_encoder/config.json",
                                         "vae/config.json",
-                                        "vae/diffusion_pytorch_model.safetensors",
                                         "tokenizer/vocab.json",
                                         "tokenizer/merges.txt",
                                         "tokenizer/tokenizer_config.json",
                                         "tokenizer/special_tokens_map.json",
                                         "scheduler/scheduler_config.json",
-                                        "model_index.json"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+                                        "model_index.json",
+                                        "vae/diffusion_pytorch_model.safetensors"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts - !vae; i++) {
         char from[path_max], folder[path_max], to[path_max];
         assert_true(snprintf(from, sizeof from, "%s/%s", source, parts[i]) < path_max);
-        path_in("base", parts[i], to);
+        path_in(name, parts[i], to);
         snprintf(folder, sizeof folder, "%s", to);
         *strrchr(folder, '/') = '\0';
         assert_ok(fs_make_dirs(folder));
@@ -86,7 +89,7 @@ static void make_base(const char *source)
 }
 
 /* Three pictures of two groups, the second from step 3 on; a row of the curve every second step. */
-static void make_job(const char *job, unsigned steps, unsigned decay)
+static void make_job_of(const char *job, const char *type, const char *base_name, unsigned steps, unsigned decay)
 {
     char path[path_max], text[4096];
     path_in(job, "dataset", path);
@@ -95,14 +98,19 @@ static void make_job(const char *job, unsigned steps, unsigned decay)
     write_text(job, "dataset/1.png", "picture 90");
     write_text(job, "dataset/2.png", "picture 20");
     snprintf(text, sizeof text,
-             "{\"type\":\"sd-1_5-base\",\"base\":\"%s\",\"threads\":1,\"seed\":5,\"parameters\":{\"steps\":%u,"
+             "{\"type\":\"%s\",\"base\":\"../%s\",\"threads\":1,\"seed\":5,\"parameters\":{\"steps\":%u,"
              "\"decaySteps\":%u,\"batchSize\":2,\"warmupSteps\":2,\"reportSteps\":2,\"probePictures\":2,"
              "\"captionDropout\":0.3},\"phases\":[{\"step\":0,\"repeats\":[1]},{\"step\":3,\"repeats\":[2,1]}],"
              "\"items\":[{\"image\":\"dataset/0.png\",\"captions\":[\"noto style, cat\",\"cat\"]},"
              "{\"image\":\"dataset/1.png\",\"group\":1,\"captions\":[\"fluent style, cat\"]},"
              "{\"image\":\"dataset/2.png\",\"captions\":[\"noto style, tree\"]}]}",
-             base, steps, decay);
+             type, base_name, steps, decay);
     write_text(job, "job.json", text);
+}
+
+static void make_job(const char *job, unsigned steps, unsigned decay)
+{
+    make_job_of(job, "sd-1_5-base", "base", steps, decay);
 }
 
 static struct error load_rgb(void *context, const char *path, uint8_t **rgb, size_t *width, size_t *height)
@@ -176,12 +184,10 @@ static void kill_after_a_state(const char *job)
 static int setup(void **state)
 {
     (void)state;
-    char source[path_max];
-    snprintf(source, sizeof source, "%s/base-models/tiny", getenv("MAQUETTE_SOURCE"));
     if (!mkdtemp(world))
         return -1;
-    path_in("base", "", base);
-    make_base(source);
+    make_base("base", true);
+    make_base("blank", false);
     make_job("plain", 6, 0);
     finish_job("plain", 1);
     return 0;
@@ -272,6 +278,49 @@ static void the_weights_move_from_fresh_ones(void **state)
     safetensors_close(file);
 }
 
+/* How far the latents of the job's pictures are from white, seen by the VAE that it made. */
+static double distance_from_white(const char *job)
+{
+    char from[path_max], to[path_max], folder[path_max];
+    float rgb[side * side * 3], mean[16 * 16 * 4], logvar[16 * 16 * 4];
+    struct pool *pool;
+    struct model *model;
+    struct latent_moments moments;
+    make_base("finished", false);
+    path_in(job, "out/vae/diffusion_pytorch_model.safetensors", from);
+    path_in("finished", "vae/diffusion_pytorch_model.safetensors", to);
+    assert_int_equal(symlink(from, to), 0);
+    path_in("finished", "", folder);
+    assert_ok(pool_create(1, &pool));
+    assert_ok(model_open_fresh(folder, 1, pool, &model));
+    latent_moments_init(&moments, 4);
+    for (unsigned shade = 0; shade < 3; shade++) {
+        for (size_t i = 0; i < side * side * 3; i++)
+            rgb[i] = (float)(uint8_t)((unsigned[]){200, 90, 20}[shade] + i / 97) / 127.5f - 1;
+        assert_ok(model_encode_image(model, 1, side, side, rgb, mean, logvar));
+        assert_true(fabsf(logvar[0] - 2 * logf(0.1f)) < 0.01f);
+        latent_moments_add(&moments, 256, mean);
+    }
+    model_destroy(model);
+    pool_destroy(pool);
+    return latent_moments_distance(&moments);
+}
+
+static void a_vae_from_nothing_is_the_same_anywhere_and_its_latent_white(void **state)
+{
+    (void)state;
+    make_job_of("vae", "vae", "blank", 4, 2);
+    make_job_of("vae-threads", "vae", "blank", 4, 2);
+    finish_job("vae", 1);
+    kill_after_a_state("vae-threads");
+    finish_job("vae-threads", 3);
+    assert_same_file("vae", "vae-threads", "out/vae/diffusion_pytorch_model.safetensors");
+    assert_same_file("vae", "vae-threads", "out/curve.csv");
+    double distance = distance_from_white("vae");
+    if (!(distance < 1e-3))
+        fail_msg("the latent's moments are %g from white", distance);
+}
+
 static void assert_refused(const char *text, const char *words)
 {
     struct arena arena;
@@ -300,7 +349,7 @@ static void what_is_wrong_in_job_json_is_named(void **state)
 #define STEPS HEAD "\"parameters\":{\"steps\":2},"
     assert_refused(STEPS "\"items\":[]}", "items");
     assert_refused(STEPS "\"items\":[{\"image\":\"../x\"}]}", "items[0].image");
-    assert_refused(STEPS "\"items\":[{\"image\":\"x\"}]}", "items[0].captions");
+    assert_refused(STEPS "\"items\":[{\"image\":\"x\",\"captions\":{}}]}", "items[0].captions");
     assert_refused(STEPS "\"items\":[{\"image\":\"x\",\"captions\":[1]}]}", "items[0].captions");
 #define ITEMS STEPS "\"items\":[{\"image\":\"x\",\"captions\":[\"\"]}]"
     assert_refused(ITEMS "}", "phases");
@@ -326,6 +375,7 @@ int main(void)
         cmocka_unit_test(a_state_of_another_job_is_refused),
         cmocka_unit_test(a_finished_training_is_left_as_it_is),
         cmocka_unit_test(the_weights_move_from_fresh_ones),
+        cmocka_unit_test(a_vae_from_nothing_is_the_same_anywhere_and_its_latent_white),
         cmocka_unit_test(what_is_wrong_in_job_json_is_named),
         cmocka_unit_test(the_rate_rises_stays_and_falls),
     };
