@@ -93,12 +93,15 @@ char *arena_vprintf(struct arena *arena, const char *format, va_list args)
 {
     if (!format)
         die("no format", 0);
+    char short_text[256]; /* most are: formatted once */
     va_list measured;
     va_copy(measured, args);
-    int length = vsnprintf(NULL, 0, format, measured);
+    int length = vsnprintf(short_text, sizeof short_text, format, measured);
     va_end(measured);
     if (length < 0)
         die("bad format", 0);
+    if ((size_t)length < sizeof short_text)
+        return arena_copy(arena, short_text, (size_t)length);
     char *text = arena_alloc(arena, (size_t)length + 1);
     vsnprintf(text, (size_t)length + 1, format, args);
     return text;

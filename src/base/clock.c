@@ -22,15 +22,26 @@ int64_t clock_monotonic_ms(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+static void write_digits(char *text, int count, int value)
+{
+    for (; count > 0; value /= 10)
+        text[--count] = (char)('0' + value % 10);
+}
+
 char *clock_format_iso(char text[clock_iso_size], int64_t ms)
 {
     int64_t rest = (ms % 1000 + 1000) % 1000;
     time_t seconds = (time_t)((ms - rest) / 1000);
     struct tm utc;
     gmtime_r(&seconds, &utc);
-    char date[20];
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(text, clock_iso_size, "%s.%03dZ", date, (int)rest);
+    memcpy(text, "0000-00-00T00:00:00.000Z", clock_iso_size);
+    write_digits(text, 4, utc.tm_year + 1900);
+    write_digits(text + 5, 2, utc.tm_mon + 1);
+    write_digits(text + 8, 2, utc.tm_mday);
+    write_digits(text + 11, 2, utc.tm_hour);
+    write_digits(text + 14, 2, utc.tm_min);
+    write_digits(text + 17, 2, utc.tm_sec);
+    write_digits(text + 20, 3, (int)rest);
     return text;
 }
 

@@ -2,11 +2,12 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+enum { sha256_block_size = 64 };
 
 struct sha256 {
     EVP_MD_CTX *context;
@@ -70,10 +71,31 @@ char *sha256_hex(const uint8_t digest[sha256_size], char hex[sha256_hex_size])
     return hex;
 }
 
+static void padded_hash(EVP_MD_CTX *context, const uint8_t key[sha256_block_size], uint8_t pad, const void *bytes,
+                        size_t size, uint8_t digest[sha256_size])
+{
+    uint8_t padded[sha256_block_size];
+    for (int i = 0; i < sha256_block_size; i++)
+        padded[i] = key[i] ^ pad;
+    must(EVP_DigestInit_ex(context, sha256_method(), NULL) && EVP_DigestUpdate(context, padded, sizeof padded) &&
+             EVP_DigestUpdate(context, bytes, size) && EVP_DigestFinal_ex(context, digest, NULL),
+         "HMAC");
+}
+
+/* RFC 2104. The library's own HMAC() looks its parts up by name at each call: 1.4 us where this takes 0.4, and a page
+ * of models signs three hundred links. */
 void hmac_sha256(const void *key, size_t key_size, const void *bytes, size_t size, uint8_t digest[sha256_size])
 {
-    if (!HMAC(sha256_method(), key, (int)key_size, bytes, size, digest, NULL))
-        must(0, "HMAC");
+    uint8_t block[sha256_block_size] = {0};
+    if (key_size > sizeof block)
+        sha256_of(key, key_size, block);
+    else
+        memcpy(block, key, key_size);
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    must(context != NULL, "HMAC");
+    padded_hash(context, block, 0x36, bytes, size, digest);
+    padded_hash(context, block, 0x5c, digest, sha256_size, digest);
+    EVP_MD_CTX_free(context);
 }
 
 void random_bytes(void *bytes, size_t size)

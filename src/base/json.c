@@ -241,12 +241,8 @@ static void write_escape(struct buf *out, unsigned char c)
         buf_printf(out, "\\u%04x", c);
 }
 
-static void write_string(struct buf *out, const char *text, size_t len)
+static void write_escaped(struct buf *out, const char *text, size_t len)
 {
-    char *room = buf_reserve(out, len + 2); /* enough when nothing is escaped, which is nearly always */
-    if (!room)
-        return;
-    buf_putc(out, '"');
     for (size_t at = 0; at < len; at++) {
         size_t plain = plain_length(text + at, len - at);
         buf_append(out, text + at, plain);
@@ -254,17 +250,36 @@ static void write_string(struct buf *out, const char *text, size_t len)
         if (at < len)
             write_escape(out, (unsigned char)text[at]);
     }
-    buf_putc(out, '"');
+}
+
+/* before, the text in quotes, after: at once when nothing is escaped, which is nearly always. */
+static void write_string(struct buf *out, const char *before, const char *text, size_t len, const char *after)
+{
+    size_t before_len = strlen(before), after_len = strlen(after), plain = plain_length(text, len);
+    char *room = plain == len ? buf_reserve(out, before_len + len + 2 + after_len) : NULL;
+    if (room) {
+        room = mempcpy(room, before, before_len);
+        *room++ = '"';
+        room = mempcpy(room, text, len);
+        *room++ = '"';
+        memcpy(room, after, after_len + 1);
+        out->len += before_len + len + 2 + after_len;
+    } else if (plain < len) {
+        buf_puts(out, before);
+        buf_putc(out, '"');
+        write_escaped(out, text, len);
+        buf_putc(out, '"');
+        buf_puts(out, after);
+    }
 }
 
 static struct buf *start_value(struct json_writer *writer, const char *key)
 {
-    if (writer->need_comma)
-        buf_putc(writer->out, ',');
-    if (key) {
-        write_string(writer->out, key, strlen(key));
-        buf_putc(writer->out, ':');
-    }
+    const char *comma = writer->need_comma ? "," : "";
+    if (key)
+        write_string(writer->out, comma, key, strlen(key), ":");
+    else
+        buf_puts(writer->out, comma);
     writer->need_comma = true;
     return writer->out;
 }
@@ -283,7 +298,7 @@ void json_close(struct json_writer *writer, char bracket)
 
 void json_put_string_n(struct json_writer *writer, const char *key, const char *text, size_t len)
 {
-    write_string(start_value(writer, key), text, len);
+    write_string(start_value(writer, key), "", text, len, "");
 }
 
 void json_put_string(struct json_writer *writer, const char *key, const char *text)

@@ -230,7 +230,7 @@ static struct names labels_of(struct arena *arena, const char *kind, const char 
 /* How many models carry one of the labels, as far as that matters: at most label_count_max for each. */
 static struct error count_labels(struct walk *walk, const struct names *labels, int64_t *count)
 {
-    enum { label_count_max = 1000 };
+    enum { label_count_max = 300 };
     *count = 0;
     for (size_t i = 0; i < labels->count; i++) {
         struct db_rows *rows;

@@ -76,16 +76,39 @@ static void sign(const struct domain *domain, const char *policy, char signature
     base64url_encode(digest, sizeof digest, signature);
 }
 
+/* url_expiry, which is the same for a day: a page of models has three hundred links. */
+static int64_t expiry_of(int64_t now_ms)
+{
+    enum { day_ms = 24 * 60 * 60 * 1000 };
+    static _Thread_local int64_t day, expiry;
+    if (!expiry || day != now_ms / day_ms) {
+        day = now_ms / day_ms;
+        expiry = url_expiry(now_ms);
+    }
+    return expiry;
+}
+
+static char *join(struct arena *arena, const char *const *parts)
+{
+    size_t size = 1;
+    for (size_t i = 0; parts[i]; i++)
+        size += strlen(parts[i]);
+    char *joined = arena_alloc(arena, size), *end = joined;
+    for (size_t i = 0; parts[i]; i++)
+        end = stpcpy(end, parts[i]);
+    return joined;
+}
+
 static char *signed_url(const struct domain *domain, struct arena *arena, const char *kind, const char *name,
                         const char *first_pair, int64_t now_ms)
 {
     char signature[signature_size + 1];
-    char *text = arena_printf(arena, "%s/%s %lld", kind, name, (long long)url_expiry(now_ms));
+    char *text = arena_printf(arena, "%s/%s %lld", kind, name, (long long)expiry_of(now_ms));
     char *policy = arena_alloc(arena, base64_encoded_size(strlen(text)) + 1);
     base64url_encode(text, strlen(text), policy);
     sign(domain, policy, signature);
-    return arena_printf(arena, "%s/%s/%s?%sPolicy=%s&Key-Pair-Id=maquette&Signature=%s", domain->public_url, kind, name,
-                        first_pair, policy, signature);
+    return join(arena, (const char *[]){domain->public_url, "/", kind, "/", name, "?", first_pair, "Policy=", policy,
+                                        "&Key-Pair-Id=maquette&Signature=", signature, NULL});
 }
 
 char *url_sign(const struct domain *domain, struct arena *arena, const char *kind, const char *name, int64_t now_ms)

@@ -24,6 +24,19 @@ from seed import copy_models
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("MAQUETTE_BINARY", str(ROOT / "build/maquette"))
 TICKS = os.sysconf("SC_CLK_TCK")
+PARTS = ["start", "get", "page", "lists", "bulk", "copy", "ingest", "create", "train"]
+LISTS = [  # what tests/bench/seed.py made: common things and rare ones
+    "privacy=private", "sortBy=createdAt&sortDirection=asc", "status=trained", "status=copying", "status=deleted",
+    "collectionId=col_half", "collectionId=col_rare", "collectionId=col_half&status=copying",
+    "privacy=private&status=trained&sortBy=score", "sortBy=createdAt&createdBefore=2999-01-01&createdAfter=2000-01-01",
+    "privacy=public", "privacy=public&sortBy=createdAt", "privacy=public&sortBy=updatedAt&sortDirection=asc",
+    "privacy=public&sortBy=updatedAt&updatedBefore=2999-01-01&updatedAfter=2000-01-01", "privacy=public&status=trained",
+    "privacy=public&status=copying", "privacy=public&type=custom", "privacy=public&types=sd-1_5-lora,flux.1-lora,zimage-lora",
+    "privacy=public&tags=common", "privacy=public&tags=rare", "privacy=public&tags=common,often,some,few,rare",
+    "privacy=public&tags=common&type=custom", "privacy=public&tags=common,often&status=copying",
+    "privacy=public&collectionIds=col_half", "privacy=public&collectionIds=col_half&tags=common",
+    "privacy=public&collectionIds=col_half,col_some&tags=rare,few&types=sd-1_5-lora,flux.1-lora,custom&status=trained&sortBy=updatedAt",
+]
 
 
 def cpu_seconds(pid):
@@ -212,6 +225,52 @@ class Bench:
                      f"p50 {percentile(taken, .5):.2f} ms, p99 {percentile(taken, .99):.2f} ms", "< 5 ms")
         self.row(f"all {len(paths):,} pages in turn", f"p50 {percentile(times, .5):.2f} ms, p99 {percentile(times, .99):.2f} ms")
 
+    def pages_of(self, query, connection):
+        """Paths of the first page of 100 and of the last full one, found by walking the list in larger pages."""
+        base, tokens, token = "/v1/models?" + query, [None], None
+        while True:
+            path = f"{base}&pageSize=500" + (f"&paginationToken={urllib.parse.quote(token, safe='')}" if token else "")
+            token = self.server.ok("GET", path, connection=connection).get("nextPaginationToken")
+            if not token:
+                break
+            tokens.append(token)
+        last = tokens[-2] if len(tokens) > 1 else None
+        first = f"{base}&pageSize=100"
+        return first, first + (f"&paginationToken={urllib.parse.quote(last, safe='')}" if last else "")
+
+    def timed(self, method, path, connection, body=None, count=200):
+        """Milliseconds of each call, of the server's own CPU for one, and the models of the last answer."""
+        taken, before = [], cpu_seconds(self.server.process.pid)
+        for _ in range(count):
+            begun = time.perf_counter()
+            status, text = self.server.call(method, path, body, connection)
+            taken.append((time.perf_counter() - begun) * 1000)
+            assert status == 200, text
+        cpu = (cpu_seconds(self.server.process.pid) - before) / count * 1000
+        return taken, cpu, json.loads(text)["models"]
+
+    def lists(self):
+        """Every filter alone, and the worst that can be combined; a page of 100 from the beginning and from the end."""
+        connection = self.server.connect()
+        worst, worst_cpu = 0, 0
+        for query in LISTS:
+            cells = []
+            for path in self.pages_of(query, connection):
+                taken, cpu, models = self.timed("GET", path, connection)
+                worst, worst_cpu = max(worst, percentile(taken, .5)), max(worst_cpu, cpu)
+                cells.append(f"p50 {percentile(taken, .5):.2f} ms, CPU {cpu:.2f} ms")
+            self.row(f"list `{query}`, {len(models)} rows", f"first page {cells[0]}; near the end {cells[1]}")
+        self.row(f"the slowest of these {len(LISTS)} lists of {self.options.models:,} models", f"p50 {worst:.2f} ms, CPU {worst_cpu:.2f} ms", "< 5 ms")
+
+    def bulk(self):
+        connection = self.server.connect()
+        models = self.server.ok("GET", "/v1/models?pageSize=500", connection=connection)["models"]
+        body = {"modelIds": [model["id"] for model in models[::5]], "thumbnail": True, "settings": True}
+        for name, more in (("three training images each", {}), ("all training images", {"allTrainingImages": True}), ("minimal", {"minimal": True})):
+            taken, cpu, answered = self.timed("POST", "/v1/models/get-bulk", connection, {**body, **more})
+            assert len(answered) == 100
+            self.row(f"get-bulk of 100, {name}", f"p50 {percentile(taken, .5):.2f} ms, p99 {percentile(taken, .99):.2f} ms, CPU {cpu:.2f} ms", "< 8 ms")
+
     def create(self):
         server = self.server
         pid = server.process.pid
@@ -288,8 +347,8 @@ class Bench:
         self.row("training step, tiny base, 8 pictures of 128 px, rank 4", f"{step_ms:.0f} ms ({elapsed:.1f} s for 64 steps in all)")
 
     def run(self):
-        wanted = self.options.only or ["start", "get", "page", "copy", "ingest", "create", "train"]
-        serving = [name for name in ("get", "page", "copy", "ingest", "create") if name in wanted]
+        wanted = self.options.only or PARTS
+        serving = [name for name in PARTS if name in wanted and name not in ("start", "train")]
         if serving or "start" in wanted:
             self.prepare()
         if "start" in wanted:
@@ -321,7 +380,7 @@ def write_section(rows, load, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=["start", "get", "page", "copy", "ingest", "create", "train"])
+    parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--models", type=int, default=100_000)
     parser.add_argument("--pictures", type=int, default=80)
     parser.add_argument("--seconds", type=int, default=5, help="of each wrk run")

@@ -64,6 +64,30 @@ static void base64_refuses_what_is_malformed(void **state)
         assert_false(base64_decode(malformed[i], strlen(malformed[i]), bytes, &size));
 }
 
+/* RFC 4231, test cases 1, 2 and 6: a short key, text that is no multiple of anything, a key longer than a block. */
+static void hmac_gives_the_digests_of_the_rfc(void **state)
+{
+    (void)state;
+    char long_key[131], ones[20];
+    memset(long_key, 0xaa, sizeof long_key);
+    memset(ones, 0x0b, sizeof ones);
+    const struct {
+        const char *key, *text, *digest;
+        size_t key_size;
+    } cases[] = {
+        {ones, "Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7", sizeof ones},
+        {"Jefe", "what do ya want for nothing?", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843", 4},
+        {long_key, "Test Using Larger Than Block-Size Key - Hash Key First",
+         "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54", sizeof long_key},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t digest[sha256_size];
+        char hex[sha256_hex_size];
+        hmac_sha256(cases[i].key, cases[i].key_size, cases[i].text, strlen(cases[i].text), digest);
+        assert_string_equal(sha256_hex(digest, hex), cases[i].digest);
+    }
+}
+
 static void ids_have_a_prefix_and_24_characters_of_base58(void **state)
 {
     (void)state;
@@ -130,6 +154,7 @@ int main(void)
         cmocka_unit_test(arena_memory_is_zeroed_and_aligned),
         cmocka_unit_test(dates_survive_a_round_trip),
         cmocka_unit_test(base64_refuses_what_is_malformed),
+        cmocka_unit_test(hmac_gives_the_digests_of_the_rfc),
         cmocka_unit_test(ids_have_a_prefix_and_24_characters_of_base58),
         cmocka_unit_test(json_refuses_hostile_documents),
         cmocka_unit_test(json_writes_what_it_read),
