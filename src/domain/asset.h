@@ -69,9 +69,6 @@ struct error asset_find_owned(struct db_tx *tx, struct arena *arena, const struc
 /* One that the caller may read. */
 struct error asset_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                        struct asset *asset) __attribute__((warn_unused_result));
-/* Those among at most id_list_max ids that the caller may see, each once, in the order of the ids. */
-struct error asset_list_ids(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *const *ids,
-                            size_t id_count, struct asset **assets, size_t *count) __attribute__((warn_unused_result));
 /* Whoever holds a signed link sees the asset of any project. */
 struct error asset_get_any(const struct domain *domain, struct arena *arena, const char *id, struct asset *asset)
     __attribute__((warn_unused_result));

@@ -5,10 +5,7 @@
 
 #include "base/clock.h"
 #include "domain/access.h"
-#include "domain/id_list.h"
-
-_Static_assert((int)description_mentions_max <= (int)id_list_max,
-               "what is mentioned is read with one statement a kind");
+#include "domain/asset_list.h"
 
 enum { mention_id_max = 128 }; /* bytes of an id */
 
@@ -70,23 +67,20 @@ static struct error read_value(struct db_tx *tx, struct arena *arena, const char
     return OK;
 }
 
-/* As much of the models as a mention shows. */
+/* As much of the models as a mention shows, of at most db_in_max. */
 static struct error read_models(struct db_tx *tx, struct arena *arena, const struct caller *caller,
-                                const struct mentions *mentions, struct model *models, size_t *count)
+                                const char *const *ids, size_t id_count, struct model *models, size_t *count)
 {
-    struct db_value values[id_list_max];
     struct db_rows *rows;
-    id_list_bind(values, mentions->ids, mentions->count);
-    TRY(db_query(tx, &rows,
-                 "SELECT id, project_id, author_id, name, short_description, type, privacy FROM model "
-                 "WHERE id IN (" ID_LIST ") AND deleted_at = 0",
-                 values, id_list_max));
-    for (*count = 0;;) {
-        bool row;
+    TRY(db_query_in(tx, &rows,
+                    "SELECT id, project_id, author_id, name, short_description, type, privacy FROM model "
+                    "WHERE id IN (" DB_IN ") AND deleted_at = 0",
+                    ids, id_count));
+    for (bool row;;) {
         TRY(db_next(rows, &row));
         if (!row)
             return OK;
-        models[*count] = (struct model){
+        const struct model model = {
             .id = db_text(arena, rows, 0),
             .project_id = db_text(arena, rows, 1),
             .author_id = db_text(arena, rows, 2),
@@ -95,20 +89,22 @@ static struct error read_models(struct db_tx *tx, struct arena *arena, const str
             .type = db_text(arena, rows, 5),
             .privacy = db_text(arena, rows, 6),
         };
-        const struct access_thing thing = {models[*count].project_id, models[*count].privacy, false};
-        *count += access_decide(caller, ACCESS_READ, &thing) == ACCESS_GRANTED;
+        const struct access_thing thing = {model.project_id, model.privacy, false};
+        if (access_decide(caller, ACCESS_READ, &thing) == ACCESS_GRANTED)
+            models[(*count)++] = model;
     }
 }
 
 static struct error resolve_models(struct db_tx *tx, struct arena *arena, const struct caller *caller,
                                    const struct mentions *mentions, struct description *description)
 {
-    size_t count;
-    if (!mentions->count)
-        return OK;
-    struct model *found = arena_array(arena, mentions->count, sizeof *found);
-    TRY(read_models(tx, arena, caller, mentions, found, &count));
-    description->models = arena_array(arena, mentions->count, sizeof *found);
+    struct model *found = arena_array(arena, mentions->count + 1, sizeof *found);
+    size_t count = 0;
+    for (size_t at = 0; at < mentions->count; at += db_in_max) {
+        const size_t some = mentions->count - at < db_in_max ? mentions->count - at : db_in_max;
+        TRY(read_models(tx, arena, caller, mentions->ids + at, some, found, &count));
+    }
+    description->models = arena_array(arena, mentions->count + 1, sizeof *found);
     for (size_t i = 0; i < mentions->count; i++)
         for (size_t at = 0; at < count; at++)
             if (!strcmp(found[at].id, mentions->ids[i]))

@@ -4,30 +4,32 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "domain/id_list.h"
 #include "domain/model.h"
 #include "domain/model_index.h"
 
-_Static_assert((int)examples_max <= (int)id_list_max, "the examples' jobs are read with one statement");
-
-/* Each job once, whatever it made. */
+/* Each job is read once, whatever it made. What another project's job did is told to that project only. */
 static struct error read_jobs(struct db_tx *tx, struct arena *arena, const struct caller *caller,
                               struct example_list *list)
 {
     const char *ids[examples_max];
-    struct job *jobs;
-    size_t id_count = 0, count;
-    for (size_t i = 0; i < list->count; i++)
-        if (list->examples[i].asset.job_id)
-            ids[id_count++] = list->examples[i].asset.job_id;
-    if (!id_count)
-        return OK;
-    TRY(job_list_ids(tx, arena, caller->project_id, ids, id_count, &jobs, &count));
+    struct job *jobs = arena_array(arena, examples_max, sizeof *jobs);
+    size_t count = 0;
     for (size_t i = 0; i < list->count; i++) {
-        struct example *example = &list->examples[i];
-        for (size_t at = 0; at < count && example->asset.job_id && !example->job; at++)
-            if (!strcmp(jobs[at].id, example->asset.job_id))
-                example->job = &jobs[at];
+        const char *id = list->examples[i].asset.job_id;
+        size_t at = 0;
+        while (id && at < count && strcmp(ids[at], id) != 0)
+            at++;
+        if (!id)
+            continue;
+        ids[at] = id;
+        count += at == count;
+        list->examples[i].job = &jobs[at];
+    }
+    TRY(job_list_ids(tx, arena, ids, count, jobs));
+    for (size_t i = 0; i < list->count; i++) {
+        const struct job *job = list->examples[i].job;
+        if (!job || !job->id || job_check_readable(caller, job).code)
+            list->examples[i].job = NULL;
     }
     return OK;
 }

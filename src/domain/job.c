@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "domain/access.h"
-#include "domain/id_list.h"
 #include "domain/page.h"
 
 #define JOB_COLUMNS                                                                                                    \
@@ -52,66 +51,93 @@ struct error job_find(struct db_tx *tx, struct arena *arena, const char *id, str
     return OK;
 }
 
+struct error job_check_readable(const struct caller *caller, const struct job *job)
+{
+    const struct access_thing thing = {job->project_id, "private", false};
+    return access_check(caller, ACCESS_READ, &thing, "Job", job->id);
+}
+
 struct error job_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                      struct job *job)
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
     TRY(job_find(tx, arena, id, job));
-    struct access_thing thing = {job->project_id, "private", false};
-    return access_check(caller, ACCESS_READ, &thing, "Job", id);
+    return job_check_readable(caller, job);
 }
 
-/* Pages: newest first. */
-
-static const char list_name[] = "jobs";
-
-#define PAGE_SQL(condition)                                                                                            \
-    "SELECT " JOB_COLUMNS " FROM job WHERE project_id = ?1 AND (created_at, id) < (?2, ?3)" condition                  \
-    " ORDER BY created_at DESC, id DESC LIMIT ?4"
-#define OF_STATUS " AND status = ?5"
-#define OF_TYPES " AND ?6 LIKE '%,' || type || ',%'"
-
-static const char *page_sql(const struct job_filter *filter)
+/* A job for each id; its id is NULL where there is none. */
+struct error job_list_ids(struct db_tx *tx, struct arena *arena, const char *const *ids, size_t count, struct job *jobs)
 {
-    if (filter->type_count)
-        return filter->status ? PAGE_SQL(OF_STATUS OF_TYPES) : PAGE_SQL(OF_TYPES " AND ?5 IS NULL");
-    return filter->status ? PAGE_SQL(OF_STATUS) : PAGE_SQL("");
+    for (size_t at = 0; at < count; at += db_in_max) {
+        const size_t some = count - at < db_in_max ? count - at : db_in_max;
+        struct db_rows *rows;
+        TRY(db_query_in(tx, &rows, "SELECT " JOB_COLUMNS " FROM job WHERE id IN (" DB_IN ")", ids + at, some));
+        for (bool row;;) {
+            struct job job;
+            TRY(db_next(rows, &row));
+            if (!row)
+                break;
+            read_job(arena, rows, &job);
+            for (size_t i = at; i < at + some; i++)
+                if (!strcmp(ids[i], job.id))
+                    jobs[i] = job;
+        }
+    }
+    return OK;
 }
 
-/* ",custom,upload,": each type between commas. */
-static const char *join_types(struct arena *arena, const struct job_filter *filter)
+/* Pages: newest first. One range for each type that was asked for; ?5 is the project, ?6 a status, ?7 a type, ?8 an
+ * author. */
+
+#define RANGE(condition)                                                                                               \
+    "SELECT created_at, id FROM job WHERE project_id = ?5" condition " AND (?8 IS NULL OR author_id = ?8) "            \
+    "AND (created_at, id) < (?1, ?2) AND created_at >= ?3 ORDER BY created_at DESC, id DESC LIMIT ?4"
+#define BY_AUTHOR                                                                                                      \
+    "SELECT created_at, id FROM job WHERE project_id = ?5 AND author_id = ?8 AND (created_at, id) < (?1, ?2) "         \
+    "AND created_at >= ?3 ORDER BY created_at DESC, id DESC LIMIT ?4"
+
+static const char *const range_statements[] = {
+    RANGE(""), RANGE(" AND status = ?6"), RANGE(" AND type = ?7"), RANGE(" AND type = ?7 AND status = ?6"), BY_AUTHOR,
+};
+
+const char *job_list_statement(size_t index)
 {
-    const char *joined = ",";
-    for (size_t i = 0; i < filter->type_count && i < job_types_max; i++)
-        joined = arena_printf(arena, "%s%s,", joined, filter->types[i]);
-    return joined;
+    return index < sizeof range_statements / sizeof *range_statements ? range_statements[index] : NULL;
+}
+
+static struct error take_range(struct page_walk *walk, const struct caller *caller, const struct job_filter *filter,
+                               const char *type)
+{
+    const bool by_author = filter->author_id && !type && !filter->status;
+    const size_t index = by_author ? 4 : (size_t)(filter->status != NULL) + 2 * (size_t)(type != NULL);
+    return page_walk_take(walk, range_statements[index],
+                          DB_BIND(db_t(caller->project_id), db_t(filter->status), db_t(type), db_t(filter->author_id)));
 }
 
 struct error job_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
                       const struct job_filter *filter, struct job_page *page)
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
-    struct db_rows *rows;
-    struct page_key from;
-    TRY(page_start(arena, filter->token, list_name, false, &from));
-    const struct db_value values[] = {
-        db_t(caller->project_id),    db_i(from.value),     db_t(from.id),
-        db_i(filter->page_size + 1), db_t(filter->status), db_t(join_types(arena, filter))};
+    const struct page_bounds bounds = {.token = filter->token, .list = "jobs", .page_size = filter->page_size};
+    struct page_walk walk;
+    const char **ids;
     TRY(db_read_begin(domain->db, &tx));
-    TRY(db_query(tx, &rows, page_sql(filter), values, filter->type_count ? 6 : filter->status ? 5 : 4));
-    *page = (struct job_page){.jobs = arena_array(arena, (size_t)filter->page_size, sizeof *page->jobs)};
-    for (bool row;;) {
-        TRY(db_next(rows, &row));
-        if (!row)
-            return OK;
-        if (page->count == (size_t)filter->page_size)
-            break;
-        read_job(arena, rows, &page->jobs[page->count++]);
-    }
-    const struct job *last = &page->jobs[page->count - 1];
-    page->next_token = page_token(arena, list_name, &(struct page_key){last->created_at, last->id});
-    return OK;
+    TRY(page_walk_start(&walk, tx, arena, &bounds));
+    if (!filter->type_count)
+        TRY(take_range(&walk, caller, filter, NULL));
+    for (size_t i = 0; i < filter->type_count; i++)
+        TRY(take_range(&walk, caller, filter, filter->types[i]));
+    page->next_token = page_walk_end(&walk, &ids, &page->count);
+    page->jobs = arena_array(arena, page->count + 1, sizeof *page->jobs);
+    return job_list_ids(tx, arena, ids, page->count, page->jobs);
+}
+
+struct error job_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                        struct job *job)
+{
+    TRY(job_get(domain, arena, caller, id, job));
+    return error_make(ERR_INVALID, "Cannot cancel this type of job");
 }
 
 /* Changes. */
@@ -173,18 +199,6 @@ static struct error read_all(struct arena *arena, struct db_rows *rows, size_t l
         read_job(arena, rows, &(*jobs)[*count]);
     }
     return OK;
-}
-
-struct error job_list_ids(struct db_tx *tx, struct arena *arena, const char *project_id, const char *const *ids,
-                          size_t id_count, struct job **jobs, size_t *count)
-{
-    struct db_value values[id_list_max + 1];
-    struct db_rows *rows;
-    id_list_bind(values, ids, id_count);
-    values[id_list_max] = db_t(project_id);
-    TRY(db_query(tx, &rows, "SELECT " JOB_COLUMNS " FROM job WHERE id IN (" ID_LIST ") AND project_id = " ID_LIST_NEXT,
-                 values, id_list_max + 1));
-    return read_all(arena, rows, id_list_max, jobs, count);
 }
 
 struct error job_list_queued(struct db_tx *tx, struct arena *arena, int64_t limit, struct job **jobs, size_t *count)

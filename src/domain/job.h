@@ -37,9 +37,10 @@ struct error job_get(const struct domain *domain, struct arena *arena, const str
 struct job_filter {
     const char *status; /* NULL for all */
     const char *const *types;
-    size_t type_count; /* 0 for all */
-    int page_size;     /* 1 to job_page_max */
-    const char *token; /* of the page before; NULL or "" for the first */
+    size_t type_count;     /* 0 for all */
+    const char *author_id; /* NULL for all */
+    int page_size;         /* 1 to job_page_max */
+    const char *token;     /* of the page before; NULL or "" for the first */
 };
 struct job_page {
     struct job *jobs;
@@ -50,14 +51,24 @@ struct job_page {
 struct error job_list(const struct domain *domain, struct arena *arena, const struct caller *caller,
                       const struct job_filter *filter, struct job_page *page) __attribute__((warn_unused_result));
 
+/* For the test that looks at query plans: every statement that lists are made of, until NULL. */
+const char *job_list_statement(size_t index);
+/* Jobs that only make pictures can be canceled, and none does so here: ERR_INVALID for every job, as for trainings and
+ * downloads of the real service. A training is canceled through its model. */
+struct error job_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                        struct job *job) __attribute__((warn_unused_result));
+
+/* ERR_NOT_FOUND when it is another project's. */
+struct error job_check_readable(const struct caller *caller, const struct job *job) __attribute__((warn_unused_result));
+
 /* For other nouns, in transactions of theirs. */
 
 /* Any project's. */
 struct error job_find(struct db_tx *tx, struct arena *arena, const char *id, struct job *job)
     __attribute__((warn_unused_result));
-/* Those of the project among at most id_list_max ids. */
-struct error job_list_ids(struct db_tx *tx, struct arena *arena, const char *project_id, const char *const *ids,
-                          size_t id_count, struct job **jobs, size_t *count) __attribute__((warn_unused_result));
+/* A job for each id, any project's; its id is NULL where there is none. jobs is zeroed. */
+struct error job_list_ids(struct db_tx *tx, struct arena *arena, const char *const *ids, size_t count, struct job *jobs)
+    __attribute__((warn_unused_result));
 /* Status becomes the first entry of the history. */
 struct error job_insert(struct db_tx *tx, struct arena *arena, const struct job *job)
     __attribute__((warn_unused_result));

@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "domain/asset_delete.h"
 #include "domain/dataset.h"
 #include "domain/description.h"
 #include "domain/example.h"
 #include "domain/model_index.h"
-#include "domain/tag.h"
 
 static struct error leave_data(struct db_tx *tx, const char *model_id, const char *asset_id)
 {
@@ -91,14 +91,6 @@ static struct error read_standing(struct db_tx *tx, const struct delete_work *wo
     return OK;
 }
 
-static struct error delete_asset(struct db_tx *tx, struct arena *arena, const struct asset *asset, int64_t now_ms)
-{
-    TRY(tag_unindex(tx, arena,
-                    &(struct tag_item){TAG_ASSET, asset->id, asset->project_id, asset->tags, asset->created_at}));
-    return db_execute(tx, NULL, "UPDATE asset SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
-                      DB_BIND(db_t(asset->id), db_i(now_ms)));
-}
-
 static struct error delete_images(struct db_tx *tx, void *context)
 {
     const struct delete_work *work = context;
@@ -116,7 +108,7 @@ static struct error delete_images(struct db_tx *tx, void *context)
     TRY(model_assets_change(tx, &map, model.id));
     for (size_t i = 0; i < work->count; i++)
         if (!standings[i].needed_elsewhere)
-            TRY(delete_asset(tx, work->arena, &standings[i].asset, now_ms));
+            TRY(asset_bury(tx, work->arena, &standings[i].asset, now_ms));
     return OK;
 }
 

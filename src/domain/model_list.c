@@ -84,61 +84,18 @@ struct names {
 
 /* A page in the making. */
 struct walk {
+    struct page_walk page;
     struct db_tx *tx;
     struct arena *arena;
     const struct model_filter *filter;
-    struct page_key from;
-    int64_t last_value;                   /* that still matters */
-    struct page_key *best, *fresh, *both; /* room for `wanted` each */
-    size_t count, wanted;                 /* of best; one more than the page, to know whether another follows */
-    struct names labels, also;            /* also: of the other kind, one of which must be there as well */
+    struct names labels, also; /* also: of the other kind, one of which must be there as well */
     struct names types, statuses;
 };
 
-static struct error read_range(struct walk *walk, enum shape shape, const struct db_value *own, size_t own_count,
-                               size_t *count)
-{
-    const struct model_filter *filter = walk->filter;
-    struct db_value values[4 + 3 + model_labels_max] = {db_i(walk->from.value), db_t(walk->from.id),
-                                                        db_i(walk->last_value), db_i((int64_t)walk->wanted)};
-    struct db_rows *rows;
-    memcpy(values + 4, own, own_count * sizeof *own);
-    TRY(db_query(walk->tx, &rows, statements[shape][filter->order][filter->ascending], values, 4 + own_count));
-    for (*count = 0;; (*count)++) {
-        bool row;
-        TRY(db_next(rows, &row));
-        if (!row)
-            return OK;
-        walk->fresh[*count] = (struct page_key){db_int(rows, 0), db_text(walk->arena, rows, 1)};
-    }
-}
-
-/* best and fresh into best: what comes first of both, each model once. */
-static void merge(struct walk *walk, size_t fresh_count)
-{
-    size_t old = 0, new = 0, count = 0;
-    while (count < walk->wanted && (old < walk->count || new < fresh_count)) {
-        int order = old == walk->count   ? 1
-                    : new == fresh_count ? -1
-                                         : page_compare(&walk->best[old], &walk->fresh[new], walk->filter->ascending);
-        walk->both[count++] = order > 0 ? walk->fresh[new] : walk->best[old];
-        old += order <= 0;
-        new += order >= 0;
-    }
-    struct page_key *merged = walk->both;
-    walk->both = walk->best;
-    walk->best = merged;
-    walk->count = count;
-    if (count == walk->wanted)
-        walk->last_value = merged[count - 1].value;
-}
-
 static struct error take(struct walk *walk, enum shape shape, const struct db_value *own, size_t own_count)
 {
-    size_t fresh_count;
-    TRY(read_range(walk, shape, own, own_count, &fresh_count));
-    merge(walk, fresh_count);
-    return OK;
+    const struct model_filter *filter = walk->filter;
+    return page_walk_take(&walk->page, statements[shape][filter->order][filter->ascending], own, own_count);
 }
 
 static struct error take_own(struct walk *walk, const char *project_id)
@@ -263,38 +220,14 @@ static struct error choose_labels(struct walk *walk)
     return OK;
 }
 
-/* Where the page starts, the token or the date on that side, whichever is further on; and the date on the other. */
-static struct error find_bounds(struct walk *walk)
+static struct error find_page(struct walk *walk, const struct caller *caller, const struct page_bounds *bounds)
 {
     const struct model_filter *filter = walk->filter;
-    struct page_key first;
-    TRY(page_start(walk->arena, NULL, "", filter->ascending, &first));
-    int64_t near = filter->ascending ? filter->after : filter->before;
-    if (near)
-        first.value = near;
-    TRY(page_start(walk->arena, filter->token, list_names[filter->order][filter->ascending], filter->ascending,
-                   &walk->from));
-    if (page_compare(&walk->from, &first, filter->ascending) < 0)
-        walk->from = first;
-    if (filter->ascending)
-        walk->last_value = filter->before ? filter->before - 1 : INT64_MAX;
-    else
-        walk->last_value = filter->after ? filter->after + 1 : INT64_MIN;
-    return OK;
-}
-
-static struct error find_page(struct walk *walk, const struct caller *caller)
-{
-    const struct model_filter *filter = walk->filter;
-    walk->wanted = (size_t)filter->page_size + 1;
-    walk->best = arena_array(walk->arena, walk->wanted, sizeof *walk->best);
-    walk->fresh = arena_array(walk->arena, walk->wanted, sizeof *walk->fresh);
-    walk->both = arena_array(walk->arena, walk->wanted, sizeof *walk->both);
     walk->types = (struct names){filter->types, filter->type_count};
     walk->statuses = (struct names){any_status, sizeof any_status / sizeof any_status[0]};
     if (filter->status)
         walk->statuses = (struct names){&filter->status, 1};
-    TRY(find_bounds(walk));
+    TRY(page_walk_start(&walk->page, walk->tx, walk->arena, bounds));
     TRY(choose_labels(walk));
     return filter->public ? take_public(walk) : take_own(walk, caller->project_id);
 }
@@ -332,19 +265,22 @@ struct error model_list(const struct domain *domain, struct arena *arena, const 
                         const struct model_filter *filter, struct model_page *page)
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
+    const struct page_bounds bounds = {
+        .token = filter->token,
+        .list = list_names[filter->order][filter->ascending],
+        .ascending = filter->ascending,
+        .after = filter->after,
+        .before = filter->before,
+        .page_size = filter->page_size,
+    };
+    const char **ids;
     TRY(db_read_begin(domain->db, &tx));
     struct walk walk = {.tx = tx, .arena = arena, .filter = filter};
-    TRY(find_page(&walk, caller));
-    bool more = walk.count == walk.wanted;
-    const char **ids = arena_array(arena, walk.wanted, sizeof *ids);
-    *page = (struct model_page){.count = walk.count - more};
+    TRY(find_page(&walk, caller, &bounds));
+    *page = (struct model_page){0};
+    page->next_token = page_walk_end(&walk.page, &ids, &page->count);
     page->models = arena_array(arena, page->count + 1, sizeof *page->models);
-    for (size_t i = 0; i < page->count; i++)
-        ids[i] = walk.best[i].id;
-    TRY(read_by_ids(tx, arena, ids, page->count, page->models));
-    if (more)
-        page->next_token = page_token(arena, list_names[filter->order][filter->ascending], &walk.best[page->count - 1]);
-    return OK;
+    return read_by_ids(tx, arena, ids, page->count, page->models);
 }
 
 static bool asked_before(const char *const *ids, size_t index)

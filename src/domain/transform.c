@@ -149,6 +149,8 @@ static const char *result_mime(const struct asset *asset, enum media_target targ
         return media_mime(MEDIA_AVIF);
     case MEDIA_AS_TIFF:
         return media_mime(MEDIA_TIFF);
+    case MEDIA_AS_GIF:
+        return media_mime(MEDIA_GIF);
     case MEDIA_AS_AUTO:
     case MEDIA_AS_WEBP:
         break;

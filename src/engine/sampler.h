@@ -40,7 +40,6 @@ struct sampler {
 /* "ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", or the name of diffusers' scheduler. */
 bool sampler_kind_parse(const char *name, enum sampler_kind *kind);
 const char *sampler_scheduler_name(enum sampler_kind kind); /* diffusers', which the API's are */
-const char *sampler_scheduler_name(enum sampler_kind kind); /* as diffusers calls it: "DDIMScheduler" */
 struct error sampler_init(struct sampler *sampler, const struct schedule *schedule, enum sampler_kind kind,
                           unsigned steps, size_t count) __attribute__((warn_unused_result));
 void sampler_finish(struct sampler *sampler);

@@ -77,10 +77,14 @@ struct error handle_list_jobs(struct call *call, const struct api_list_jobs_requ
         .status = query->status,
         .types = many ? query->types : one_type,
         .type_count = many ? query->types_count : query->type != NULL,
+        .author_id = query->author_id,
         .page_size = query->has_page_size ? (int)query->page_size : page_size_default,
         .token = query->pagination_token,
     };
     struct job_page page;
+    answer->jobs = arena_array(call->arena, 1, sizeof *answer->jobs);
+    if (query->workflow_id) /* no job here is a workflow's */
+        return OK;
     TRY(job_list(call->domain, call->arena, &call->caller, &filter, &page));
     answer->jobs = arena_array(call->arena, page.count + 1, sizeof *answer->jobs);
     answer->jobs_count = page.count;
@@ -91,10 +95,21 @@ struct error handle_list_jobs(struct call *call, const struct api_list_jobs_requ
 }
 
 struct error handle_retrieve_job(struct call *call, const struct api_retrieve_job_request *request,
-                                 struct api_retrieve_job_answer *answer)
+                                 struct api_job_answer *answer)
 {
     struct job job;
     TRY(job_get(call->domain, call->arena, &call->caller, request->path.job_id, &job));
+    answer->job = ARENA_NEW(call->arena, struct api_job);
+    return render_job(call, &job, answer->job);
+}
+
+struct error handle_job_action(struct call *call, const struct api_job_action_request *request,
+                               struct api_job_answer *answer)
+{
+    struct job job;
+    if (!request->body.action)
+        return error_field("action", "is required: cancel is the one there is");
+    TRY(job_cancel(call->domain, call->arena, &call->caller, request->path.job_id, &job));
     answer->job = ARENA_NEW(call->arena, struct api_job);
     return render_job(call, &job, answer->job);
 }

@@ -4,60 +4,31 @@
 #include <string.h>
 
 #include "api_fields.h"
-#include "base/clock.h"
+#include "handlers/list_query.h"
 #include "handlers/render.h"
 
 enum { page_size_default = 100, public_page_size_default = 50, bulk_bytes_max = 64 << 20 };
-
-/* What both lists can be asked for. */
-struct asked {
-    const char *type, *sort_by, *sort_direction;
-    const char *created_after, *created_before, *updated_after, *updated_before;
-};
 
 static bool is(const char *text, const char *value)
 {
     return text && !strcmp(text, value);
 }
 
-/* A bound for the filter, where 0 means none. */
-static struct error read_date(const char *name, const char *text, int64_t *bound)
+/* What both lists can be asked for. */
+static struct error read_asked(const struct list_query *asked, const char *const *type, struct model_filter *filter)
 {
-    int64_t ms;
-    if (!text)
-        return OK;
-    if (!clock_parse_iso(text, &ms))
-        return error_field(name, "must be a date such as 2026-01-31T12:00:00.000Z");
-    *bound = ms ? ms : 1;
-    return OK;
-}
-
-/* A date bounds the column that the list is sorted by, and no other. */
-static struct error read_dates(const char *order, const char *sort_by, const char *after_name, const char *after,
-                               const char *before_name, const char *before, struct model_filter *filter)
-{
-    if ((after || before) && !is(sort_by, order))
-        return error_field(after ? after_name : before_name, "must be used together with sortBy=%s", order);
-    TRY(read_date(after_name, after, &filter->after));
-    return read_date(before_name, before, &filter->before);
-}
-
-static struct error read_asked(const struct asked *asked, struct model_filter *filter)
-{
-    bool by_date = is(asked->sort_by, "createdAt") || is(asked->sort_by, "updatedAt");
-    if (asked->sort_direction && !by_date)
-        return error_field("sortDirection", "must be used together with sortBy to createdAt or updatedAt");
-    if (asked->type && filter->type_count)
+    struct list_order order;
+    TRY(list_query_read(asked, &order));
+    filter->ascending = order.ascending;
+    filter->after = order.after;
+    filter->before = order.before;
+    if (*type && filter->type_count)
         return error_field("type", "cannot be used together with types");
-    if (asked->type) {
-        filter->types = &asked->type;
+    if (*type) {
+        filter->types = type;
         filter->type_count = 1;
     }
-    filter->ascending = is(asked->sort_direction, "asc");
-    TRY(read_dates("createdAt", asked->sort_by, "createdAfter", asked->created_after, "createdBefore",
-                   asked->created_before, filter));
-    return read_dates("updatedAt", asked->sort_by, "updatedAfter", asked->updated_after, "updatedBefore",
-                      asked->updated_before, filter);
+    return OK;
 }
 
 static struct error check_public(const struct api_list_models_query *query)
@@ -128,13 +99,12 @@ struct error handle_list_models(struct call *call, const struct api_list_models_
         .page_size = query->has_page_size ? (int)query->page_size : page_size_default,
         .token = query->pagination_token,
     };
-    const struct asked asked = {query->type,          query->sort_by,        query->sort_direction,
-                                query->created_after, query->created_before, query->updated_after,
-                                query->updated_before};
+    const struct list_query asked = {query->sort_by,        query->sort_direction, query->created_after,
+                                     query->created_before, query->updated_after,  query->updated_before};
     if (call->caller.kind == CALLER_PUBLIC && !public)
         return error_make(ERR_FORBIDDEN, "public-auth-token lists public models only: send privacy=public");
     TRY(public ? check_public(query) : check_private(query));
-    TRY(read_asked(&asked, &filter));
+    TRY(read_asked(&asked, &query->type, &filter));
     return query->loaded_only ? OK : answer_page(call, &filter, answer);
 }
 
@@ -154,10 +124,9 @@ struct error handle_list_public_models(struct call *call, const struct api_list_
         .page_size = query->has_page_size ? (int)query->page_size : public_page_size_default,
         .token = query->pagination_token,
     };
-    const struct asked asked = {query->type,          query->sort_by,        query->sort_direction,
-                                query->created_after, query->created_before, query->updated_after,
-                                query->updated_before};
-    TRY(read_asked(&asked, &filter));
+    const struct list_query asked = {query->sort_by,        query->sort_direction, query->created_after,
+                                     query->created_before, query->updated_after,  query->updated_before};
+    TRY(read_asked(&asked, &query->type, &filter));
     return query->loaded_only ? OK : answer_page(call, &filter, answer);
 }
 

@@ -25,7 +25,7 @@ static struct error render_metadata(struct call *call, const struct asset *asset
     metadata->name = asset->name;
     metadata->parent_id = asset->parent_id;
     metadata->root_parent_id = asset->root_parent_id;
-    metadata->model_id = asset->model_id;
+    metadata->model_id = asset->model_id ? asset->model_id : metadata->model_id;
     metadata->inference_id = asset->inference_id;
     metadata->parent_job_id = asset->job_id;
     metadata->original_asset_id = asset->original_asset_id;

@@ -80,6 +80,7 @@ enum media_target {                  /* what to encode as */
                     MEDIA_AS_WEBP,
                     MEDIA_AS_AVIF,
                     MEDIA_AS_TIFF,
+                    MEDIA_AS_GIF,
 };
 
 struct media_transform {

@@ -32,7 +32,7 @@ struct error media_transform_parse(struct media_transform *transform, const char
                                    const char *fit, const char *quality, const char *format)
 {
     static const char *const fits[] = {"cover", "contain", "fill", "inside", "outside"};
-    static const char *const targets[] = {"origin", "auto", "jpeg", "png", "webp", "avif", "tiff", "jpg", "tif"};
+    static const char *const targets[] = {"origin", "auto", "jpeg", "png", "webp", "avif", "tiff", "gif", "jpg", "tif"};
     int word = 0;
     *transform = (struct media_transform){.target = MEDIA_AS_ORIGIN};
     TRY(parse_side("width", width, &transform->width));
@@ -49,7 +49,7 @@ struct error media_transform_parse(struct media_transform *transform, const char
     }
     if (format && *format) {
         TRY(parse_word("format", format, targets, sizeof targets / sizeof *targets, &word));
-        transform->target = word == 7 ? MEDIA_AS_JPEG : word == 8 ? MEDIA_AS_TIFF : (enum media_target)word;
+        transform->target = word == 8 ? MEDIA_AS_JPEG : word == 9 ? MEDIA_AS_TIFF : (enum media_target)word;
     }
     return OK;
 }
@@ -70,6 +70,8 @@ static enum media_format target_format(enum media_target target, enum media_form
         return MEDIA_AVIF;
     case MEDIA_AS_TIFF:
         return MEDIA_TIFF;
+    case MEDIA_AS_GIF:
+        return MEDIA_GIF;
     }
     return origin;
 }

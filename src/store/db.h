@@ -51,7 +51,7 @@ struct db_migration {
     const char *sql;
 };
 
-enum { db_readers_max = 64, db_statements_max = 256, db_batch_max = 256 };
+enum { db_readers_max = 64, db_statements_max = 512, db_batch_max = 256 };
 
 struct db_options {
     const char *path;                      /* of the database file; made when absent */

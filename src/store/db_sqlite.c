@@ -21,7 +21,7 @@ enum {
     application_id = 0x4d415154, /* "MAQT" */
     busy_timeout_ms = 10000,     /* another process (maquette keys) holds the lock for one short transaction */
     readers_default = 16,
-    statement_slots = 512, /* twice db_statements_max, so that probing stays short */
+    statement_slots = 1024, /* twice db_statements_max, so that probing stays short */
     cache_kib = 2048,      /* a reader's page cache; the operating system's cache does the rest */
 };
 
