@@ -23,6 +23,7 @@ static const struct option option_list[] = {
     {"base", "DIR", NULL, "for --init: base model in diffusers layout (default: the one that ships)"},
     {"name", "TEXT", "lora", "for --init: the LoRA's name"},
     {"threads", "N", "0", "0: what job.json says, or one a core"},
+    {"kernels", "NAME", NULL, "avx512, avx2 or portable (default: the fastest of this CPU). The results are the same"},
     {0},
 };
 
@@ -80,6 +81,7 @@ static int run_folder(const struct options *options, const char *folder)
         .folder = folder,
         .software = "maquette " MAQUETTE_VERSION,
         .threads = (unsigned)threads,
+        .kernels = options_text(options, "kernels"),
         .stop = interrupt_flag(),
         .io = picture_files(),
     };

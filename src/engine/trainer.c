@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "engine/event_log.h"
 #include "engine/job_folder.h"
+#include "engine/kernels.h"
 #include "engine/publish.h"
 #include "engine/state.h"
 #include "engine/stepper.h"
@@ -96,6 +97,8 @@ static struct error open_base(struct run *run)
     run->stage = STAGE_BASE;
     TRY(check_memory(run));
     TRY(pool_create(threads, &run->pool));
+    if (run->options->kernels && !kernels_choose(run->pool, run->options->kernels))
+        return error_make(ERR_INVALID, "this CPU or build has no %.20s kernels", run->options->kernels);
     TRY(base_model_open(run->job.base_path, run->pool, &run->base));
     if (run->base->info->xl != run->job.xl)
         return error_make(ERR_INVALID, "%s trains on %s, the base model is %s", run->job.type,

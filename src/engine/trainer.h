@@ -16,6 +16,7 @@ struct trainer_options {
     const char *folder;
     const char *software;              /* "maquette 1.2.3", for the record */
     unsigned threads;                  /* 0: what job.json says; 0 there: one a core */
+    const char *kernels;               /* "avx512", "avx2" or "portable"; NULL: the fastest of this CPU */
     const volatile sig_atomic_t *stop; /* nonzero: save the state, say "canceled" and return, within a second */
     struct picture_io io;
     uint64_t memory_bytes;      /* what may be used; 0: what the machine has free */

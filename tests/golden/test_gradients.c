@@ -287,25 +287,45 @@ static void a_plan_fits_its_memory_or_says_so(void **state)
     parameters_destroy(parameters);
 }
 
-static void any_number_of_threads_gives_the_same_bytes(void **state)
+/* The gradients of everything in a model of its own, with so many threads and these kernels; NULL without them. */
+static float *gradients_of(unsigned threads, const char *kernels, size_t *bytes)
 {
-    (void)state;
-    float *first = NULL;
-    for (unsigned threads = 1; threads <= 3; threads++) {
-        struct world *world = calloc(1, sizeof *world);
-        struct bench bench;
-        world_init(world, true, threads);
-        const struct parameter_options options = {
-            .targets = TARGETS_WIDE, .unet = true, .text = true, .rank = 4, .alpha = 4};
+    struct world *world = calloc(1, sizeof *world);
+    struct bench bench;
+    float *gradients = NULL;
+    const struct parameter_options options = {
+        .targets = TARGETS_WIDE, .unet = true, .text = true, .rank = 4, .alpha = 4};
+    world_init(world, true, threads);
+    if (!kernels || kernels_choose(world->pool, kernels)) {
         bench_init(&bench, world, &options);
         loss_of(&bench);
-        size_t bytes = bench.parameters->count * sizeof(float);
-        if (!first)
-            first = memcpy(malloc(bytes), bench.parameters->gradients, bytes);
-        assert_memory_equal(first, bench.parameters->gradients, bytes);
+        *bytes = bench.parameters->count * sizeof(float);
+        gradients = memcpy(malloc(*bytes), bench.parameters->gradients, *bytes);
         bench_finish(&bench);
-        world_finish(world);
-        free(world);
+    }
+    world_finish(world);
+    free(world);
+    return gradients;
+}
+
+static void any_number_of_threads_and_any_kernels_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned threads;
+        const char *kernels;
+    } ways[] = {{2, NULL}, {3, NULL}, {1, "portable"}, {2, "avx2"}, {3, "avx512"}};
+    size_t bytes, other_bytes;
+    float *first = gradients_of(1, NULL, &bytes);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        float *other = gradients_of(ways[i].threads, ways[i].kernels, &other_bytes);
+        if (!other) {
+            print_message("this CPU has no %s\n", ways[i].kernels);
+            continue;
+        }
+        assert_int_equal(bytes, other_bytes);
+        assert_memory_equal(first, other, bytes);
+        free(other);
     }
     free(first);
 }
@@ -321,7 +341,7 @@ int main(void)
         cmocka_unit_test(gradients_add_up_and_follow_their_scale),
         cmocka_unit_test(recomputed_activations_give_the_same_bytes_in_less_memory),
         cmocka_unit_test(a_plan_fits_its_memory_or_says_so),
-        cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
+        cmocka_unit_test(any_number_of_threads_and_any_kernels_give_the_same_bytes),
     };
     return cmocka_run_group_tests_name("gradients", tests, setup, finish);
 }

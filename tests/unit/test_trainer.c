@@ -153,6 +153,24 @@ static void any_number_of_threads_gives_the_same_bytes(void **state)
     }
 }
 
+static void any_kind_of_cpu_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"avx2", "avx512"}; /* "portable" takes long: test_gradients has it */
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        make_job(sets[i], six_steps, one_prompt);
+        enum trainer_exit outcome = run_with(sets[i], 2, (struct trainer_options){.kernels = sets[i]});
+        if (outcome == TRAINER_FAILED) {
+            print_message("this CPU has no %s\n", sets[i]);
+            assert_failed(sets[i], "base", "kernels");
+            continue;
+        }
+        assert_int_equal(outcome, TRAINER_DONE);
+        assert_same_results("reference", sets[i]);
+        assert_same_file("reference", sets[i], "out/samples/000002/00.png");
+    }
+}
+
 static void a_finished_folder_is_left_alone(void **state)
 {
     (void)state;
@@ -343,6 +361,7 @@ int main(void)
         cmocka_unit_test(weights_come_before_samples_and_samples_say_how_they_were_made),
         cmocka_unit_test(up_factors_have_been_learned),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
+        cmocka_unit_test(any_kind_of_cpu_gives_the_same_bytes),
         cmocka_unit_test(a_finished_folder_is_left_alone),
         cmocka_unit_test(killed_at_random_it_still_ends_with_the_same_bytes),
         cmocka_unit_test(an_event_torn_by_a_kill_is_passed_over),
