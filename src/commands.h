@@ -8,4 +8,5 @@ int command_keys(int argc, char **argv);     /* keys.c */
 int command_teams(int argc, char **argv);    /* teams.c */
 int command_train(int argc, char **argv);    /* train.c; 143 after SIGTERM */
 int command_pretrain(int argc, char **argv); /* pretrain.c; 143 after SIGTERM */
+int command_convert(int argc, char **argv);
 int command_generate(int argc, char **argv); /* generate.c */

@@ -14,6 +14,7 @@ static const struct command {
     {"teams", "list teams and set what they allow", command_teams},
     {"train", "run one training, or make a job folder of local images", command_train},
     {"pretrain", "train a small base model from nothing", command_pretrain},
+    {"convert", "write a LoRA file under the names of other tools", command_convert},
     {"generate", "make a picture of a prompt, with or without a LoRA", command_generate},
 };
 enum { command_count = sizeof commands / sizeof *commands };

@@ -95,6 +95,10 @@ static struct error read_parameters(const struct json *source, struct job *job)
     TRY(read_rates(source, job));
     TRY(read_numbers(source, to));
     to->aspect_buckets = json_bool(source, "aspectBuckets", true);
+    const char *format = json_string(source, "loraFormat", "kohya");
+    if (strcmp(format, "kohya") != 0 && strcmp(format, "diffusers") != 0)
+        return error_make(ERR_INVALID, "parameters.loraFormat must be kohya or diffusers");
+    to->lora_format = strcmp(format, "kohya") == 0 ? LORA_KOHYA : LORA_DIFFUSERS;
     to->recompute = !json_get(source, "gradientCheckpointing")          ? RECOMPUTE_TO_FIT
                     : json_bool(source, "gradientCheckpointing", false) ? RECOMPUTE_ALWAYS
                                                                         : RECOMPUTE_NEVER;

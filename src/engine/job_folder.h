@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "engine/lora_file.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
 #include "engine/schedule.h"
@@ -36,7 +37,7 @@ struct job_prompt {
 };
 
 /* The API's names and, last, some of our own: minSnrGamma, gradientAccumulationSteps, aspectBuckets,
- * gradientCheckpointing (absent: when memory is short). */
+ * gradientCheckpointing (absent: when memory is short), loraFormat ("kohya" or "diffusers"). */
 struct job_parameters {
     unsigned batch_size, epochs, repeats, rank; /* epochs 0: not given */
     unsigned steps_max;                         /* 0: not given */
@@ -57,6 +58,7 @@ struct job_parameters {
     unsigned accumulation; /* batches whose mean gradient makes a step */
     bool aspect_buckets;   /* pictures keep their shape, rather than being cut to squares */
     enum recompute recompute;
+    enum lora_format lora_format;
 };
 
 struct job {

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "base/crypt.h"
+#include "base/json.h"
 #include "engine/safetensors.h"
 
-enum { arena_bytes_max = 2047 << 20, name_bytes_max = SAFETENSORS_NAME_MAX, notes_max = 32 };
+enum { name_bytes_max = SAFETENSORS_NAME_MAX, settings_arena_max = 1 << 20 };
 
 static struct error no_memory(void)
 {
@@ -29,6 +29,8 @@ static const struct {
     {".lora_linear_layer.up.weight", FACTOR_UP},
     {".lora.down.weight", FACTOR_DOWN},
     {".lora.up.weight", FACTOR_UP},
+    {"_lora.down.weight", FACTOR_DOWN}, /* attention processors of 2023 */
+    {"_lora.up.weight", FACTOR_UP},
     {".lora_A.default.weight", FACTOR_DOWN},
     {".lora_B.default.weight", FACTOR_UP},
     {".lora_A.weight", FACTOR_DOWN},
@@ -40,9 +42,10 @@ static const struct {
     const char *text;
     enum component component;
 } prefixes[] = {
-    {"lora_unet_", COMPONENT_UNET},    {"lora_te1_", COMPONENT_TEXT}, {"lora_te2_", COMPONENT_TEXT_2},
-    {"lora_te_", COMPONENT_TEXT},      {"unet.", COMPONENT_UNET},     {"text_encoder_2.", COMPONENT_TEXT_2},
-    {"text_encoder.", COMPONENT_TEXT},
+    {"lora_unet_", COMPONENT_UNET},    {"lora_te1_", COMPONENT_TEXT},
+    {"lora_te2_", COMPONENT_TEXT_2},   {"lora_te_", COMPONENT_TEXT},
+    {"unet.", COMPONENT_UNET},         {"text_encoder_2.", COMPONENT_TEXT_2},
+    {"text_encoder.", COMPONENT_TEXT}, {"base_model.model.", COMPONENT_UNET}, /* PEFT, of the UNet alone */
 };
 
 struct factor_name {
@@ -78,6 +81,19 @@ static void rename_original_block(char *module)
     snprintf(module, name_bytes_max, "%s", renamed);
 }
 
+/* attn1.processor.to_q and, where the list of layers was left out, to_out. */
+static void rename_processor(char *module)
+{
+    static const char part[] = "_processor_", out[] = "_to_out";
+    char *found = strstr(module, part);
+    if (!found)
+        return;
+    memmove(found + 1, found + strlen(part), strlen(found + strlen(part)) + 1);
+    size_t len = strlen(module);
+    if (len > strlen(out) && strcmp(module + len - strlen(out), out) == 0 && len + 2 < name_bytes_max)
+        snprintf(module + len, name_bytes_max - len, "_0");
+}
+
 static bool parse_name(const char *name, struct factor_name *out)
 {
     size_t len = strlen(name), cut = 0, skip = 0;
@@ -98,8 +114,10 @@ static bool parse_name(const char *name, struct factor_name *out)
         return false;
     snprintf(out->module, sizeof out->module, "%.*s", (int)(len - skip - cut), name + skip);
     flatten(out->module);
-    if (out->component == COMPONENT_UNET)
+    if (out->component == COMPONENT_UNET) {
         rename_original_block(out->module);
+        rename_processor(out->module);
+    }
     return true;
 }
 
@@ -168,11 +186,29 @@ static struct error read_shape(const struct found *found, const char *module, st
     return OK;
 }
 
-static struct error read_values(const struct found *found, struct lora_delta *delta, float *values)
+/* What diffusers keeps beside the tensors: {"unet.lora_alpha": 8, "unet.r": 4, ...} as text. */
+static float alpha_of_settings(const struct safetensors *file, const struct lora_delta *delta)
+{
+    static const char *const keys[COMPONENT_COUNT] = {[COMPONENT_UNET] = "unet.lora_alpha",
+                                                      [COMPONENT_TEXT] = "text_encoder.lora_alpha",
+                                                      [COMPONENT_TEXT_2] = "text_encoder_2.lora_alpha"};
+    const char *text = json_string(file->metadata, "lora_adapter_metadata", NULL);
+    const struct json *settings = NULL;
+    struct arena arena;
+    arena_init(&arena, settings_arena_max);
+    double alpha = (double)delta->rank;
+    if (text && !json_parse(&arena, text, strlen(text), &settings).code)
+        alpha = json_number(settings, keys[delta->component], alpha);
+    arena_finish(&arena);
+    return (float)alpha;
+}
+
+static struct error read_values(const struct safetensors *file, const struct found *found, struct lora_delta *delta,
+                                float *values)
 {
     const struct tensor *down = found->factors[FACTOR_DOWN], *up = found->factors[FACTOR_UP];
     const struct tensor *alpha = found->factors[FACTOR_ALPHA];
-    float strength = (float)delta->rank;
+    float strength = alpha_of_settings(file, delta);
     if (alpha && alpha->count != 1)
         return error_make(ERR_CORRUPT, "the LoRA's alpha of %s is not one number", delta->module);
     TRY(tensor_read(down, values));
@@ -185,7 +221,8 @@ static struct error read_values(const struct found *found, struct lora_delta *de
     return OK;
 }
 
-static struct error collect(const struct found *found, const struct parameters *modules, struct lora *lora)
+static struct error collect(const struct safetensors *file, const struct found *found, const struct parameters *modules,
+                            struct lora *lora)
 {
     float *values = lora->values;
     char *names = lora->modules;
@@ -194,10 +231,11 @@ static struct error collect(const struct found *found, const struct parameters *
         struct lora_delta *delta = &lora->deltas[lora->count];
         if (!found[i].factors[FACTOR_DOWN] && !found[i].factors[FACTOR_UP])
             continue;
-        *delta = (struct lora_delta){.component = parameter->component, .module = names};
+        *delta =
+            (struct lora_delta){.component = parameter->component, .module = names, .conv = parameter->dimensions == 4};
         names = stpcpy(names, parameter->module) + 1;
         TRY(read_shape(&found[i], delta->module, delta));
-        TRY(read_values(&found[i], delta, values));
+        TRY(read_values(file, &found[i], delta, values));
         values += found[i].factors[FACTOR_DOWN]->count + found[i].factors[FACTOR_UP]->count;
         lora->count++;
     }
@@ -220,7 +258,7 @@ static struct error read_file(const struct safetensors *file, const struct param
     struct error error = no_memory();
     if (lora->deltas && lora->values && lora->modules && found) {
         lora->skipped = match_tensors(file, modules, found);
-        error = collect(found, modules, lora);
+        error = collect(file, found, modules, lora);
     }
     free(found);
     if (!error.code && !lora->count)
@@ -273,155 +311,10 @@ void lora_deltas(const struct parameters *parameters, float strength, struct lor
             .in = a->shape[1],
             .out = b->shape[0],
             .kernel = a->dimensions == 4 ? a->shape[2] : 1,
+            .conv = a->dimensions == 4,
             .a = parameters->values + a->offset,
             .b = parameters->values + b->offset,
             .scale = strength * parameters->alpha / (float)parameters->rank,
         };
     }
-}
-
-/* ---- writing ---- */
-
-struct writer {
-    struct arena arena;
-    struct tensor *tensors;
-    size_t count;
-    struct tensor_note notes[notes_max];
-    size_t note_count;
-};
-
-__attribute__((format(printf, 3, 4))) static void note(struct writer *writer, const char *key, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    writer->notes[writer->note_count++] =
-        (struct tensor_note){.key = key, .text = arena_vprintf(&writer->arena, format, args)};
-    va_end(args);
-}
-
-static const uint16_t *to_half(struct writer *writer, const float *values, size_t count)
-{
-    uint16_t *halves = arena_array(&writer->arena, count, sizeof *halves);
-    for (size_t i = 0; i < count; i++)
-        halves[i] = half_from_float(values[i]);
-    return halves;
-}
-
-static struct tensor *add_tensor(struct writer *writer, const char *module, const char *suffix)
-{
-    struct tensor *tensor = &writer->tensors[writer->count++];
-    tensor->name = arena_printf(&writer->arena, "%s%s", module, suffix);
-    tensor->type = TENSOR_F16;
-    return tensor;
-}
-
-static void add_factor(struct writer *writer, const char *module, const struct parameters *set,
-                       const struct parameter *parameter)
-{
-    bool down = parameter->role == PARAMETER_LORA_A;
-    struct tensor *tensor = add_tensor(writer, module, down ? ".lora_down.weight" : ".lora_up.weight");
-    tensor->dimensions = parameter->dimensions;
-    for (size_t i = 0; i < parameter->dimensions; i++)
-        tensor->shape[i] = parameter->shape[i];
-    tensor->count = parameter->count;
-    tensor->bytes = parameter->count * sizeof(uint16_t);
-    tensor->data = to_half(writer, set->values + parameter->offset, parameter->count);
-}
-
-static void add_alpha(struct writer *writer, const char *module, float alpha)
-{
-    struct tensor *tensor = add_tensor(writer, module, ".alpha");
-    tensor->count = 1;
-    tensor->bytes = sizeof(uint16_t);
-    tensor->data = to_half(writer, &alpha, 1);
-}
-
-static const char *file_module(struct writer *writer, const struct parameter *parameter, bool xl)
-{
-    const char *prefix = parameter->component == COMPONENT_UNET     ? "lora_unet_"
-                         : parameter->component == COMPONENT_TEXT_2 ? "lora_te2_"
-                         : xl                                       ? "lora_te1_"
-                                                                    : "lora_te_";
-    char *module = arena_printf(&writer->arena, "%s%s", prefix, parameter->module);
-    flatten(module);
-    return module;
-}
-
-static void add_tensors(struct writer *writer, const struct parameters *const *sets, size_t set_count, bool xl)
-{
-    size_t count = 0;
-    for (size_t s = 0; s < set_count; s++)
-        count += sets[s]->table_count / 2 * 3;
-    writer->tensors = arena_array(&writer->arena, count, sizeof *writer->tensors);
-    for (size_t s = 0; s < set_count; s++) {
-        for (size_t i = 0; i + 1 < sets[s]->table_count; i += 2) {
-            const char *module = file_module(writer, &sets[s]->table[i], xl);
-            add_factor(writer, module, sets[s], &sets[s]->table[i]);
-            add_factor(writer, module, sets[s], &sets[s]->table[i + 1]);
-            add_alpha(writer, module, sets[s]->alpha);
-        }
-    }
-}
-
-static int by_name(const void *left, const void *right)
-{
-    return strcmp(((const struct tensor *)left)->name, ((const struct tensor *)right)->name);
-}
-
-/* kohya's model hash: SHA-256 of the tensors' bytes in file order, which for one type is the order of names. */
-static const char *data_hash(struct writer *writer)
-{
-    uint8_t digest[sha256_size];
-    char *hex = arena_alloc(&writer->arena, sha256_hex_size);
-    struct sha256 *hash = sha256_create();
-    qsort(writer->tensors, writer->count, sizeof *writer->tensors, by_name);
-    for (size_t i = 0; i < writer->count; i++)
-        sha256_update(hash, writer->tensors[i].data, writer->tensors[i].bytes);
-    sha256_final(hash, digest);
-    sha256_destroy(hash);
-    return sha256_hex(digest, hex);
-}
-
-static void add_notes(struct writer *writer, const struct parameters *set, const struct lora_facts *facts)
-{
-    note(writer, "ss_network_module", "networks.lora");
-    note(writer, "ss_network_dim", "%u", set->rank);
-    note(writer, "ss_network_alpha", "%g", (double)set->alpha);
-    note(writer, "ss_base_model_version", "%s", facts->xl ? "sdxl_base_v1-0" : "sd_v1");
-    note(writer, "ss_v2", "False");
-    note(writer, "ss_output_name", "%s", facts->title);
-    note(writer, "ss_seed", "%llu", (unsigned long long)facts->seed);
-    note(writer, "ss_epoch", "%u", facts->epoch);
-    note(writer, "ss_num_epochs", "%u", facts->epochs);
-    note(writer, "ss_steps", "%u", facts->steps);
-    note(writer, "ss_max_train_steps", "%u", facts->steps_max);
-    note(writer, "ss_num_train_images", "%u", facts->pictures);
-    note(writer, "ss_batch_size_per_device", "%u", facts->batch);
-    note(writer, "ss_learning_rate", "%.17g", facts->learning_rate);
-    note(writer, "ss_unet_lr", "%.17g", facts->learning_rate);
-    note(writer, "ss_text_encoder_lr", "%.17g", facts->text_learning_rate);
-    note(writer, "ss_lr_scheduler", "%s", facts->rate_schedule);
-    note(writer, "ss_optimizer", "AdamW");
-    note(writer, "ss_training_comment", "%s", facts->software);
-    note(writer, "sshs_model_hash", "%s", data_hash(writer));
-    note(writer, "modelspec.sai_model_spec", "1.0.1");
-    note(writer, "modelspec.architecture", "%s/lora",
-         facts->xl ? "stable-diffusion-xl-v1-base" : "stable-diffusion-v1");
-    note(writer, "modelspec.implementation", "diffusers");
-    note(writer, "modelspec.title", "%s", facts->title);
-    note(writer, "modelspec.trigger_phrase", "%s", facts->trigger);
-    note(writer, "modelspec.resolution", "%zux%zu", facts->resolution, facts->resolution);
-    note(writer, "modelspec.prediction_type", "%s", facts->prediction_type);
-}
-
-struct error lora_write(const char *path, const struct parameters *const *sets, size_t set_count,
-                        const struct lora_facts *facts)
-{
-    struct writer writer = {.tensors = NULL};
-    arena_init(&writer.arena, arena_bytes_max);
-    add_tensors(&writer, sets, set_count, facts->xl);
-    add_notes(&writer, sets[0], facts);
-    struct error error = safetensors_write(path, writer.tensors, writer.count, writer.notes, writer.note_count);
-    arena_finish(&writer.arena);
-    return error;
 }

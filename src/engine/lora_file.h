@@ -1,7 +1,8 @@
-/* LoRA files. Writing: kohya's names (lora_unet_down_blocks_0_...lora_down.weight, .lora_up.weight, .alpha) with the
- * ss_* and modelspec.* metadata that loaders look at, in half precision as is usual; exact values are kept in a
- * training's state. SDXL modules keep diffusers' paths, which kohya's and diffusers' loaders both accept.
- * Reading: kohya's (also with SDXL's original block names), diffusers' (.lora.down.) and PEFT's (.lora_A.) names. */
+/* LoRA files. Writing: kohya's or diffusers' names with the ss_* and modelspec.* metadata that loaders look at, in half
+ * precision as is usual; exact values are kept in a training's state. SDXL modules keep diffusers' paths, which kohya's
+ * and diffusers' loaders both accept. Layers that are convolutions in the base's files, 1x1 ones too, have factors of
+ * four dimensions.
+ * Reading: kohya's (also with SDXL's original block names), diffusers' of all years and PEFT's names. */
 #pragma once
 
 #include <stddef.h>
@@ -38,6 +39,13 @@ struct lora_facts { /* all of it goes into the metadata */
     size_t resolution;
 };
 
+enum lora_format {
+    LORA_KOHYA,     /* lora_unet_..._to_q.lora_down.weight, .lora_up.weight, .alpha */
+    LORA_DIFFUSERS, /* unet.....to_q.lora_A.weight, .lora_B.weight (PEFT's), alpha multiplied in */
+};
 /* One file of several sets of parameters (UNet, text encoders) of equal rank. */
 struct error lora_write(const char *path, const struct parameters *const *sets, size_t set_count,
-                        const struct lora_facts *facts) __attribute__((warn_unused_result));
+                        const struct lora_facts *facts, enum lora_format format) __attribute__((warn_unused_result));
+/* The same LoRA under the other names, in half precision, with the file's metadata. */
+struct error lora_convert(struct model *model, const char *from, const char *to, enum lora_format format)
+    __attribute__((warn_unused_result));

@@ -177,6 +177,7 @@ struct lora_delta {
     enum component component;
     const char *module;
     size_t rank, in, out, kernel; /* kernel 1 or 3: A is [rank, in, k, k] */
+    bool conv;                    /* a convolution in the base's files, not a linear layer */
     const float *a, *b;
     float scale; /* strength * alpha / rank */
 };

@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "engine/denoiser.h"
+#include "engine/lora_file.h"
 #include "engine/parameters.h"
 
 enum { ARENA_MAX = 64 << 20 };
@@ -56,7 +57,7 @@ static void append(struct owner *owner, struct parameter parameter)
 static void append_lora(struct owner *owner, enum component kind, const struct layer *layer)
 {
     const struct conv *conv = &layer->conv;
-    size_t rank = owner->parameters.rank, dimensions = conv->kernel == 1 ? 2 : 4;
+    size_t rank = owner->parameters.rank, dimensions = layer->source->dimensions == 4 ? 4 : 2;
     append(owner, (struct parameter){.component = kind,
                                      .module = layer->name,
                                      .role = PARAMETER_LORA_A,
@@ -341,17 +342,6 @@ struct error model_merge_parameters(struct model *model, const struct parameters
     CLEANUP_FREE struct lora_delta *deltas = calloc(parameters->table_count / 2 + 1, sizeof *deltas);
     if (!deltas)
         return error_make(ERR_INTERNAL, "out of memory");
-    for (size_t i = 0; i < parameters->table_count; i += 2) {
-        const struct parameter *a = &parameters->table[i], *b = a + 1;
-        deltas[i / 2] = (struct lora_delta){.component = a->component,
-                                            .module = a->module,
-                                            .rank = parameters->rank,
-                                            .in = a->shape[1],
-                                            .out = b->shape[0],
-                                            .kernel = a->dimensions == 2 ? 1 : a->shape[2],
-                                            .a = parameters->values + a->offset,
-                                            .b = parameters->values + b->offset,
-                                            .scale = strength * parameters->alpha / (float)parameters->rank};
-    }
+    lora_deltas(parameters, strength, deltas);
     return model_merge(model, deltas, parameters->table_count / 2);
 }

@@ -104,7 +104,7 @@ static struct error write_weights(const struct publisher *publisher, const char 
         .rate_schedule = parameters->rate_name,
         .resolution = publisher->base->info->sample_size * publisher->base->info->vae_factor,
     };
-    return lora_write(path, sets, count, &facts);
+    return lora_write(path, sets, count, &facts, parameters->lora_format);
 }
 
 static struct error publish_weights(struct publisher *publisher, unsigned epoch, unsigned step)

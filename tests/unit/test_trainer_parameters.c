@@ -274,6 +274,18 @@ static void the_validation_frequency_makes_the_checkpoints(void **state)
     assert_int_equal(count_files("at-the-end", "out/samples/*/*.png"), 2);
 }
 
+static void the_lora_has_the_names_of_the_asked_format(void **state)
+{
+    (void)state;
+    char path[job_path_max];
+    struct safetensors *file;
+    path_in(trained(",\"maxTrainSteps\":1,\"loraFormat\":\"diffusers\""), weights, path);
+    assert_ok(safetensors_open(path, &file));
+    for (size_t i = 0; i < file->count; i++)
+        assert_true(strncmp(file->tensors[i].name, "unet.", 5) == 0);
+    safetensors_close(file);
+}
+
 /* ---- the loss ---- */
 
 static void min_snr_takes_weight_from_the_loss(void **state)
@@ -405,6 +417,7 @@ int main(void)
         cmocka_unit_test(the_rank_is_that_of_the_factors),
         cmocka_unit_test(another_seed_is_another_training),
         cmocka_unit_test(the_validation_frequency_makes_the_checkpoints),
+        cmocka_unit_test(the_lora_has_the_names_of_the_asked_format),
         cmocka_unit_test(min_snr_takes_weight_from_the_loss),
         cmocka_unit_test(the_class_loss_counts_by_its_weight),
         cmocka_unit_test(class_pictures_are_made_once),
