@@ -89,6 +89,7 @@ struct copy_work {
     const char *id;
     const struct model_copy_options *options;
     struct model *copy;
+    struct plan_refusal *refusal;
 };
 
 /* A trained LoRA names itself in its concepts: the copy names itself then, and a new one nothing. */
@@ -243,6 +244,7 @@ static struct error copy_model(struct db_tx *tx, void *context)
     const struct model_copy_options *options = work->options;
     struct model source, *copy = work->copy;
     TRY(find_source(tx, work, &source));
+    TRY(plan_check_images(tx, work->caller->team_id, 0, (size_t)source.training_image_count, work->refusal));
     struct asset_cloning cloning = {
         .map = {.arena = work->arena},
         .project_id = copy->project_id,
@@ -263,7 +265,7 @@ static struct error copy_model(struct db_tx *tx, void *context)
 }
 
 struct error model_copy(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
-                        const struct model_copy_options *options, struct model *copy)
+                        const struct model_copy_options *options, struct model *copy, struct plan_refusal *refusal)
 {
     char copy_id[id_size];
     *copy = (struct model){
@@ -273,6 +275,6 @@ struct error model_copy(const struct domain *domain, struct arena *arena, const 
         .status = options->as_trained ? "trained" : "new",
         .created_at = clock_now_ms(),
     };
-    TRY(db_write(domain->db, copy_model, &(struct copy_work){arena, caller, id, options, copy}));
+    TRY(db_write(domain->db, copy_model, &(struct copy_work){arena, caller, id, options, copy, refusal}));
     return model_get(domain, arena, caller, copy->id, copy);
 }

@@ -4,15 +4,17 @@
 
 #include "domain/asset_map.h"
 #include "domain/model.h"
+#include "domain/plan.h"
 
 struct model_copy_options {
     bool as_trained; /* with weights, epochs, samples, figures and record of its training; else the copy is new */
     bool examples;
 };
 /* A private model of the caller's project with its own data set, in one write: it is there as a whole or not at all.
- * ERR_NOT_FOUND or ERR_FORBIDDEN by access.h; ERR_INVALID: as_trained of a model that is not trained. */
+ * ERR_NOT_FOUND or ERR_FORBIDDEN by access.h; ERR_INVALID: as_trained of a model that is not trained; ERR_PLAN_LIMIT:
+ * more training images than the caller's team may have in a model. */
 struct error model_copy(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
-                        const struct model_copy_options *options, struct model *copy)
+                        const struct model_copy_options *options, struct model *copy, struct plan_refusal *refusal)
     __attribute__((warn_unused_result));
 
 /* For other nouns, in transactions of theirs. A row of its own for a model's use of an asset, once for each asset: the

@@ -14,7 +14,10 @@ struct error handle_copy_model(struct call *call, const struct api_copy_model_re
         .examples = !body->has_copy_examples || body->copy_examples,
     };
     struct model copy;
-    TRY(model_copy(call->domain, call->arena, &call->caller, request->path.model_id, &options, &copy));
+    struct plan_refusal refusal = {0};
+    const struct error error =
+        model_copy(call->domain, call->arena, &call->caller, request->path.model_id, &options, &copy, &refusal);
+    TRY(explain_refusal(call, error, &refusal));
     answer->model = ARENA_NEW(call->arena, struct api_model);
     return render_model(call, &copy, answer->model);
 }
