@@ -6,7 +6,7 @@
 
 #include "base/crypt.h"
 
-enum { token_bytes_max = 512 };
+enum { token_bytes_max = 1024 }; /* a tag of 128 characters comes to 690 */
 
 static const char after_any_id[] = "~"; /* ids are of letters, digits, '_' and '-' */
 

@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/crypt.h"
 #include "base/json.h"
 #include "domain/asset.h"
 #include "domain/model.h"
 #include "domain/model_index.h"
+#include "domain/page.h"
 
 /* The index and the counts. */
 
@@ -224,25 +224,9 @@ struct error tag_update(const struct domain *domain, struct arena *arena, const 
     return db_write(domain->db, update_tags, &work);
 }
 
-/* Pages follow the names; a token is the last name of the page before. */
+/* Pages follow the names. */
 
-static struct error read_token(struct arena *arena, const char *token, const char **name)
-{
-    size_t length = strlen(token), size;
-    char *text = arena_alloc(arena, base64_decoded_max(length) + 1);
-    if (!base64url_decode(token, length, text, &size) || memchr(text, '\0', size))
-        return error_field("paginationToken", "is not a token of this list");
-    text[size] = '\0';
-    *name = text;
-    return OK;
-}
-
-static const char *make_token(struct arena *arena, const char *name)
-{
-    char *token = arena_alloc(arena, base64_encoded_size(strlen(name)) + 1);
-    base64url_encode(name, strlen(name), token);
-    return token;
-}
+static const char list_name[] = "tags";
 
 static void read_tag(struct arena *arena, struct db_rows *rows, struct tag *tag)
 {
@@ -260,9 +244,9 @@ struct error tag_list(const struct domain *domain, struct arena *arena, const st
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     struct db_rows *rows;
-    const char *after = "";
-    if (token && token[0])
-        TRY(read_token(arena, token, &after));
+    struct page_key from; /* names are in the place of ids; there is no number */
+    TRY(page_start(arena, token, list_name, true, &from));
+    const char *after = token && *token ? from.id : "";
     TRY(db_read_begin(domain->db, &tx));
     TRY(db_query(tx, &rows,
                  "SELECT name, project_id, item_count, created_at, updated_at FROM tag "
@@ -277,6 +261,6 @@ struct error tag_list(const struct domain *domain, struct arena *arena, const st
             break;
         read_tag(arena, rows, &page->tags[page->count++]);
     }
-    page->next_token = make_token(arena, page->tags[page->count - 1].name);
+    page->next_token = page_token(arena, list_name, &(struct page_key){0, page->tags[page->count - 1].name});
     return OK;
 }
