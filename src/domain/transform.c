@@ -160,10 +160,12 @@ static const char *result_mime(const struct asset *asset, enum media_target targ
 
 static void cache_name(const struct asset *asset, const struct media_transform *transform, char name[sha256_hex_size])
 {
-    char text[192];
+    char text[320];
     uint8_t digest[sha256_size];
-    int length = snprintf(text, sizeof text, "%s %d %d %d %d %d", asset->sha256, transform->width, transform->height,
-                          (int)transform->fit, transform->quality, (int)transform->target);
+    int length = snprintf(text, sizeof text, "%s %d %d %d %d %d %g %g %d %d %d %d %d", asset->sha256, transform->width,
+                          transform->height, (int)transform->fit, transform->quality, (int)transform->target,
+                          transform->rotate, transform->blur, transform->greyscale, transform->flatten,
+                          transform->background[0], transform->background[1], transform->background[2]);
     sha256_of(text, (size_t)length, digest);
     sha256_hex(digest, name);
 }

@@ -19,7 +19,8 @@ static struct error send_file(struct call *call, const struct transformed *file,
 /* What was asked for without any change is the file as it came. */
 static bool changes_nothing(const struct api_serve_asset_query *query)
 {
-    return !query->width && !query->height && !query->format && !query->has_quality;
+    return !query->width && !query->height && !query->format && !query->has_quality && !query->rotate && !query->blur &&
+           !query->greyscale && !query->flatten && !query->background;
 }
 
 struct error handle_serve_asset(struct call *call, const struct api_serve_asset_request *request)
@@ -32,6 +33,8 @@ struct error handle_serve_asset(struct call *call, const struct api_serve_asset_
     TRY(url_verify(call->domain, "assets-transform", id, query->policy, query->signature, call->now_ms));
     const char *quality = query->has_quality ? arena_printf(call->arena, "%d", (int)query->quality) : NULL;
     TRY(media_transform_parse(&transform, query->width, query->height, query->fit, quality, query->format));
+    TRY(media_effects_parse(&transform, &(struct media_effect_texts){query->rotate, query->blur, query->greyscale,
+                                                                     query->flatten, query->background}));
     TRY(asset_get_any(call->domain, call->arena, id, &asset));
     if (changes_nothing(query))
         TRY(transform_none(call->domain, call->arena, &asset, &file));

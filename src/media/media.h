@@ -88,11 +88,24 @@ struct media_transform {
     enum media_fit fit;
     int quality; /* 1 to 100 for lossy formats; 0 means 100 */
     enum media_target target;
+    /* Effects, in this order: width and height are of the turned picture. */
+    double rotate;     /* degrees clockwise, 0 to 360 */
+    bool flatten;      /* onto the background: nothing stays transparent */
+    double blur;       /* pixels of the result that a point is spread over (sigma), 0 to 100 */
+    bool greyscale;    /* transparency stays */
+    int background[3]; /* red, green, blue from 0 to 255; white unless given */
 };
 
 /* From query text; NULL or "" leaves the default ("auto" is fine for width and height). ERR_INVALID names the field. */
 struct error media_transform_parse(struct media_transform *transform, const char *width, const char *height,
                                    const char *fit, const char *quality, const char *format)
+    __attribute__((warn_unused_result));
+/* The effects of a transform that was parsed before, likewise. greyscale and flatten are on when "" or "true"; a
+ * background, "rgb" or "rrggbb" in hexadecimal digits, '#' in front or not, implies flatten. */
+struct media_effect_texts {
+    const char *rotate, *blur, *greyscale, *flatten, *background;
+};
+struct error media_effects_parse(struct media_transform *transform, const struct media_effect_texts *texts)
     __attribute__((warn_unused_result));
 /* info is of the result. out is appended to. */
 struct error media_apply(const void *bytes, size_t size, const struct media_transform *transform, struct buf *out,

@@ -145,18 +145,25 @@ struct error picture_normalise(struct picture *picture)
     return picture_step(picture, vips->vips_cast(picture->image, &made, VIPS_FORMAT_UCHAR, NULL), &made);
 }
 
-struct error picture_flatten(struct picture *picture)
+struct error picture_flatten_onto(struct picture *picture, const int background[3])
 {
     const struct vips_calls *vips = picture->vips;
-    const double white = 255;
+    const double colour[3] = {background[0], background[1], background[2]};
     VipsImage *made = NULL;
     if (vips->vips_image_hasalpha(picture->image)) {
-        VipsArrayDouble *background = vips->vips_array_double_new(&white, 1);
-        const int result = vips->vips_flatten(picture->image, &made, "background", background, NULL);
-        vips->vips_area_unref(VIPS_AREA(background));
+        const int bands = vips->vips_image_get_bands(picture->image);
+        VipsArrayDouble *array = vips->vips_array_double_new(colour, bands == 4 ? 3 : 1);
+        const int result = vips->vips_flatten(picture->image, &made, "background", array, NULL);
+        vips->vips_area_unref(VIPS_AREA(array));
         TRY(picture_step(picture, result, &made));
     }
     return OK;
+}
+
+struct error picture_flatten(struct picture *picture)
+{
+    static const int white[3] = {255, 255, 255};
+    return picture_flatten_onto(picture, white);
 }
 
 struct error media_probe(const void *bytes, size_t size, struct media_info *info)

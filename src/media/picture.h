@@ -23,3 +23,11 @@ struct error picture_step(struct picture *picture, int result, VipsImage **made)
 /* Upright, sRGB, 8 bits. Alpha is kept. */
 struct error picture_normalise(struct picture *picture) __attribute__((warn_unused_result));
 struct error picture_flatten(struct picture *picture) __attribute__((warn_unused_result)); /* onto white */
+struct error picture_flatten_onto(struct picture *picture, const int background[3]) __attribute__((warn_unused_result));
+
+/* Effects, of pictures that are normalised. The size of a picture after it was turned by some degrees clockwise. */
+void effect_turned_size(double degrees, int *width, int *height);
+/* What becomes visible at the corners is transparent. The pixels are held in memory. */
+struct error effect_rotate(struct picture *picture, double degrees) __attribute__((warn_unused_result));
+struct error effect_blur(struct picture *picture, double sigma) __attribute__((warn_unused_result));
+struct error effect_greyscale(struct picture *picture) __attribute__((warn_unused_result));

@@ -125,16 +125,19 @@ static struct error scale(struct picture *picture, const struct plan *plan)
     return picture_step(picture, result, &made);
 }
 
-static struct error pad(struct picture *picture, const struct plan *plan, enum media_format format)
+static struct error pad(struct picture *picture, const struct plan *plan, bool opaque, const int background[3])
 {
     const struct vips_calls *vips = picture->vips;
-    const bool transparent = format != MEDIA_JPEG;
+    const double colour[3] = {background[0], background[1], background[2]};
     VipsImage *made = NULL;
-    if (transparent && !vips->vips_image_hasalpha(picture->image))
+    if (!opaque && !vips->vips_image_hasalpha(picture->image))
         TRY(picture_step(picture, vips->vips_addalpha(picture->image, &made, NULL), &made));
     const int x = (plan->canvas_width - plan->width) / 2, y = (plan->canvas_height - plan->height) / 2;
+    VipsArrayDouble *array =
+        vips->vips_array_double_new(colour, vips->vips_image_get_bands(picture->image) == 3 ? 3 : 1);
     const int result = vips->vips_embed(picture->image, &made, x, y, plan->canvas_width, plan->canvas_height, "extend",
-                                        transparent ? VIPS_EXTEND_BLACK : VIPS_EXTEND_WHITE, NULL);
+                                        opaque ? VIPS_EXTEND_BACKGROUND : VIPS_EXTEND_BLACK, "background", array, NULL);
+    vips->vips_area_unref(VIPS_AREA(array));
     return picture_step(picture, result, &made);
 }
 
@@ -165,9 +168,43 @@ static struct error open_for(struct picture *picture, const void *bytes, size_t 
                              const struct media_transform *transform, struct plan *plan)
 {
     TRY(picture_open(picture, bytes, size, true, 1));
-    *plan = make_plan(&picture->info, transform);
-    const int shrink = decode_shrink(&picture->info, plan);
+    struct media_info turned = picture->info;
+    effect_turned_size(transform->rotate, &turned.width, &turned.height);
+    *plan = make_plan(&turned, transform);
+    const int shrink = decode_shrink(&turned, plan);
     return picture->info.format == MEDIA_JPEG && shrink > 1 ? picture_open(picture, bytes, size, true, shrink) : OK;
+}
+
+/* Of a picture that is made smaller anyway, the smaller one is turned. */
+static struct error rotate(struct picture *picture, const struct plan *plan, double degrees)
+{
+    const struct vips_calls *vips = picture->vips;
+    int width = vips->vips_image_get_width(picture->image), height = vips->vips_image_get_height(picture->image);
+    effect_turned_size(degrees, &width, &height);
+    const double smaller = fmax((double)plan->width / width, (double)plan->height / height);
+    VipsImage *made = NULL;
+    if (smaller < 1)
+        TRY(picture_step(picture, vips->vips_resize(picture->image, &made, smaller, NULL), &made));
+    return effect_rotate(picture, degrees);
+}
+
+static struct error apply(struct picture *picture, const struct plan *plan, const struct media_transform *transform,
+                          enum media_format format)
+{
+    const bool opaque = format == MEDIA_JPEG || transform->flatten;
+    static const int white[3] = {255, 255, 255};
+    const int *background = transform->flatten ? transform->background : white;
+    TRY(picture_normalise(picture));
+    if (fmod(transform->rotate, 360) != 0)
+        TRY(rotate(picture, plan, transform->rotate));
+    TRY(scale(picture, plan));
+    if (opaque)
+        TRY(picture_flatten_onto(picture, background));
+    if (transform->blur > 0)
+        TRY(effect_blur(picture, transform->blur));
+    if (plan->pad)
+        TRY(pad(picture, plan, opaque, background));
+    return transform->greyscale ? effect_greyscale(picture) : OK;
 }
 
 struct error media_apply(const void *bytes, size_t size, const struct media_transform *transform, struct buf *out,
@@ -179,12 +216,7 @@ struct error media_apply(const void *bytes, size_t size, const struct media_tran
     size_t encoded_size = 0;
     TRY(open_for(&picture, bytes, size, transform, &plan));
     const enum media_format format = target_format(transform->target, picture.info.format);
-    TRY(picture_normalise(&picture));
-    TRY(scale(&picture, &plan));
-    if (format == MEDIA_JPEG)
-        TRY(picture_flatten(&picture));
-    if (plan.pad)
-        TRY(pad(&picture, &plan, format));
+    TRY(apply(&picture, &plan, transform, format));
     const int quality = transform->quality ? transform->quality : 100;
     if (encode(&picture, format, quality, &encoded, &encoded_size) != 0)
         return picture_step(&picture, -1, NULL);

@@ -21,9 +21,11 @@
                                                 call(vips_pngsave_buffer) call(vips_jpegsave_buffer)                   \
                                                     call(vips_webpsave_buffer) call(vips_gifsave_buffer)               \
                                                         call(vips_heifsave_buffer) call(vips_tiffsave_buffer)          \
-                                                            call(vips_array_double_new) call(vips_area_unref)          \
-                                                                call(g_object_unref) call(g_free)                      \
-                                                                    call(g_log_set_handler)
+                                                            call(vips_rotate) call(vips_gaussblur) call(vips_resize)   \
+                                                                call(vips_premultiply) call(vips_unpremultiply)        \
+                                                                    call(vips_array_double_new) call(vips_area_unref)  \
+                                                                        call(g_object_unref) call(g_free)              \
+                                                                            call(g_log_set_handler)
 
 struct vips_calls {
 #define VIPS_MEMBER(name) __typeof__(name) *name;

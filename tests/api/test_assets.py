@@ -362,3 +362,29 @@ def test_a_deleted_sample_leaves_the_epochs(trained):
     epochs = valid("Model", client.ok("GET", f"/models/{model['id']}")["model"])["epochs"]
     assert [asset["assetId"] for epoch in epochs for asset in epoch["assets"]] == [second]
     assert pages(client, modelId=model["id"]) == [second]
+
+
+def picture(asset, query):
+    answer = requests.get(asset["url"] + query, timeout=10)
+    assert answer.status_code == 200, answer.text[:300]
+    return Image.open(io.BytesIO(answer.content))
+
+
+def test_links_take_effects(client):
+    asset = client.ok("POST", "/assets", json={"name": "x", "image": base64.b64encode(png(60, 30, 3)).decode()})["asset"]
+    assert picture(asset, "&rotate=90").size == (30, 60) and picture(asset, "&rotate=90&width=10").size == (10, 20)
+    assert picture(asset, "&greyscale").mode == "L" and picture(asset, "&greyscale=false").mode == "RGB"
+    turned = picture(asset, "&rotate=45")
+    assert turned.mode == "RGBA" and turned.getpixel((0, 0))[3] == 0
+    assert picture(asset, "&rotate=45&background=ff0000").convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+    assert picture(asset, "&rotate=45&flatten").convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+    assert picture(asset, "&width=60&height=60&fit=contain&background=00ff00&format=jpeg").size == (60, 60)
+    assert picture(asset, "&blur=100&format=webp").size == (60, 30)
+    first, again = (requests.get(asset["url"] + f"&blur={blur}", timeout=10).content for blur in (3, 8))
+    assert first != again
+
+
+@pytest.mark.parametrize("query", ["&rotate=400", "&blur=-1", "&greyscale=maybe", "&background=red", "&flatten=x", "&format=bmp"])
+def test_links_refuse_effects_that_there_are_not(client, query):
+    answer = requests.get(make_asset(client)["url"] + query, timeout=10)
+    assert answer.status_code == 400 and answer.json()["reason"].startswith(query[1:].split("=")[0])

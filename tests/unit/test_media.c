@@ -358,6 +358,135 @@ static void bad_transform_words_name_the_field(void **state)
     assert_string_equal(media_transform_parse(&transform, NULL, NULL, NULL, NULL, "bmp").field, "format");
 }
 
+/* A picture of 40 x 20, red on the left and blue on the right, after effects; out is RGB. */
+static struct media_rgb with_effects(const struct media_effect_texts *texts, struct media_transform transform)
+{
+    struct buf png = make_png(40, 20), out;
+    struct media_info info;
+    struct media_rgb rgb;
+    transform.target = MEDIA_AS_PNG;
+    buf_init(&out, 1 << 20);
+    assert_ok(media_effects_parse(&transform, texts));
+    assert_ok(media_apply(png.data, png.len, &transform, &out, &info));
+    assert_ok(media_load_rgb(out.data, out.len, &rgb));
+    assert_int_equal(rgb.width, info.width);
+    assert_int_equal(rgb.height, info.height);
+    buf_finish(&png);
+    buf_finish(&out);
+    return rgb;
+}
+
+static const uint8_t *pixel(const struct media_rgb *rgb, int x, int y)
+{
+    return rgb->pixels + ((size_t)y * (size_t)rgb->width + (size_t)x) * 3;
+}
+
+static void a_turned_picture_has_the_size_that_was_asked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rotate;
+        int width, expected_width, expected_height;
+    } cases[] = {{"90", 0, 20, 40},  {"180", 0, 40, 20},   {"270", 10, 10, 20}, {"360", 0, 40, 20},   {"45", 0, 42, 42},
+                 {"45", 21, 21, 21}, {"30.5", 80, 80, 67}, {"0", 0, 40, 20},    {"90", 200, 200, 400}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct media_rgb rgb = with_effects(&(struct media_effect_texts){.rotate = cases[i].rotate},
+                                            (struct media_transform){.width = cases[i].width});
+        if (abs(rgb.width - cases[i].expected_width) > 0 || abs(rgb.height - cases[i].expected_height) > 1)
+            fail_msg("%s: %d x %d", cases[i].rotate, rgb.width, rgb.height);
+        free(rgb.pixels);
+    }
+}
+
+static void a_picture_is_turned_clockwise(void **state)
+{
+    (void)state;
+    struct media_rgb rgb = with_effects(&(struct media_effect_texts){.rotate = "90"}, (struct media_transform){0});
+    assert_true(pixel(&rgb, 10, 5)[2] < 60);   /* what was left, without blue, is above */
+    assert_true(pixel(&rgb, 10, 35)[2] > 200); /* what was right is below */
+    free(rgb.pixels);
+}
+
+static void what_is_transparent_takes_the_background(void **state)
+{
+    (void)state;
+    static const char *const backgrounds[] = {"ff8800", "#f80", "FF8800"};
+    for (size_t i = 0; i < sizeof backgrounds / sizeof *backgrounds; i++) {
+        const struct media_effect_texts texts = {.rotate = "45", .background = backgrounds[i]};
+        struct media_rgb turned = with_effects(&texts, (struct media_transform){0});
+        struct media_rgb padded =
+            with_effects(&(struct media_effect_texts){.background = backgrounds[i]},
+                         (struct media_transform){.width = 40, .height = 40, .fit = MEDIA_FIT_CONTAIN});
+        for (const struct media_rgb *rgb = &turned; rgb; rgb = rgb == &turned ? &padded : NULL) {
+            assert_int_equal(pixel(rgb, 0, 0)[0], 255);
+            assert_int_equal(pixel(rgb, 0, 0)[1], 136);
+            assert_int_equal(pixel(rgb, 0, 0)[2], 0);
+        }
+        free(turned.pixels);
+        free(padded.pixels);
+    }
+    struct media_rgb white =
+        with_effects(&(struct media_effect_texts){.rotate = "45", .flatten = ""}, (struct media_transform){0});
+    assert_true(pixel(&white, 0, 0)[0] == 255 && pixel(&white, 0, 0)[1] == 255 && pixel(&white, 0, 0)[2] == 255);
+    free(white.pixels);
+}
+
+static void grey_is_the_same_in_all_channels(void **state)
+{
+    (void)state;
+    struct media_rgb rgb = with_effects(&(struct media_effect_texts){.greyscale = "true", .rotate = "10"},
+                                        (struct media_transform){.width = 33});
+    for (int i = 0; i < rgb.width * rgb.height; i++)
+        assert_true(rgb.pixels[i * 3] == rgb.pixels[i * 3 + 1] && rgb.pixels[i * 3] == rgb.pixels[i * 3 + 2]);
+    free(rgb.pixels);
+}
+
+static void a_blur_of_any_width_keeps_the_size_and_spreads_edges(void **state)
+{
+    (void)state;
+    static const char *const widths[] = {"0.5", "4", "5", "30", "100"};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        struct media_rgb rgb =
+            with_effects(&(struct media_effect_texts){.blur = widths[i]}, (struct media_transform){0});
+        assert_int_equal(rgb.width, 40);
+        assert_int_equal(rgb.height, 20);
+        const int edge = pixel(&rgb, 19, 10)[2]; /* 0 when nothing was spread */
+        if (edge < 20 || edge > 180)
+            fail_msg("blur %s: the edge is %d", widths[i], edge);
+        free(rgb.pixels);
+    }
+}
+
+static void bad_effects_name_the_field(void **state)
+{
+    (void)state;
+    static const struct {
+        struct media_effect_texts texts;
+        const char *field;
+    } cases[] = {
+        {{.rotate = "361"}, "rotate"},
+        {{.rotate = "-1"}, "rotate"},
+        {{.rotate = "nan"}, "rotate"},
+        {{.rotate = "x"}, "rotate"},
+        {{.blur = "100.5"}, "blur"},
+        {{.blur = "1e9"}, "blur"},
+        {{.greyscale = "grey"}, "greyscale"},
+        {{.flatten = "maybe"}, "flatten"},
+        {{.background = "red"}, "background"},
+        {{.background = "ff00"}, "background"},
+        {{.background = "#gg0000"}, "background"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct media_transform transform = {0};
+        const struct error error = media_effects_parse(&transform, &cases[i].texts);
+        assert_int_equal(error.code, ERR_INVALID);
+        assert_string_equal(error.field, cases[i].field);
+    }
+    struct media_transform transform = {0};
+    assert_ok(media_effects_parse(&transform, &(struct media_effect_texts){.greyscale = "false", .flatten = "0"}));
+    assert_false(transform.greyscale || transform.flatten);
+}
+
 static void the_same_pixels_give_the_same_png(void **state)
 {
     (void)state;
@@ -410,6 +539,12 @@ int main(void)
         cmocka_unit_test(transparency_falls_on_white),
         cmocka_unit_test(every_fit_gives_its_size),
         cmocka_unit_test(bad_transform_words_name_the_field),
+        cmocka_unit_test(a_turned_picture_has_the_size_that_was_asked),
+        cmocka_unit_test(a_picture_is_turned_clockwise),
+        cmocka_unit_test(what_is_transparent_takes_the_background),
+        cmocka_unit_test(grey_is_the_same_in_all_channels),
+        cmocka_unit_test(a_blur_of_any_width_keeps_the_size_and_spreads_edges),
+        cmocka_unit_test(bad_effects_name_the_field),
         cmocka_unit_test(the_same_pixels_give_the_same_png),
         cmocka_unit_test(random_damage_is_survived),
     };
