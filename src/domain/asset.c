@@ -8,7 +8,6 @@
 #include "blob/blob.h"
 #include "domain/access.h"
 #include "domain/dataset.h"
-#include "media/caption.h"
 
 struct error picture_decode(struct arena *arena, const char *field, const char *text, size_t text_size, char **bytes,
                             size_t *size)
@@ -39,7 +38,7 @@ static struct error check_in_turn(const struct domain *domain, const void *bytes
 }
 
 struct error picture_take(const struct domain *domain, struct arena *arena, const char *field, const void *bytes,
-                          size_t size, const char *name, struct picture *picture)
+                          size_t size, const char *name, enum caption_focus focus, struct picture *picture)
 {
     const char *warning;
     struct error error = check_in_turn(domain, bytes, size, &picture->info);
@@ -49,7 +48,7 @@ struct error picture_take(const struct domain *domain, struct arena *arena, cons
     TRY(blob_put_bytes(domain->blobs, bytes, size, picture->sha256));
     picture->size = (int64_t)size;
     picture->name = name ? name : "";
-    return domain->captioner->caption(domain->captioner, arena, bytes, size, picture->info.mime, name,
+    return domain->captioner->caption(domain->captioner, arena, bytes, size, picture->info.mime, name, focus,
                                       &picture->caption, &warning);
 }
 

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "domain/domain.h"
+#include "media/caption.h"
 #include "media/media.h"
 #include "store/db.h"
 
@@ -42,7 +43,8 @@ struct error picture_decode(struct arena *arena, const char *field, const char *
                             size_t *size) __attribute__((warn_unused_result));
 /* Every pixel is decoded once; what is refused leaves nothing behind. name may be NULL. */
 struct error picture_take(const struct domain *domain, struct arena *arena, const char *field, const void *bytes,
-                          size_t size, const char *name, struct picture *picture) __attribute__((warn_unused_result));
+                          size_t size, const char *name, enum caption_focus focus, struct picture *picture)
+    __attribute__((warn_unused_result));
 
 /* What an asset made of this picture will be; not in the database yet. type and source as in struct asset. */
 void asset_init(struct asset *asset, struct arena *arena, const char *project_id, const char *author_id,

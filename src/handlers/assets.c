@@ -30,7 +30,7 @@ struct error handle_create_asset(struct call *call, const struct api_create_asse
     if (!body->image)
         return error_field("canvas", "is not supported: only images are kept here, send image");
     TRY(picture_decode(call->arena, "image", body->image, strlen(body->image), &bytes, &size));
-    TRY(picture_take(call->domain, call->arena, "image", bytes, size, body->name, &picture));
+    TRY(picture_take(call->domain, call->arena, "image", bytes, size, body->name, CAPTION_WHOLE, &picture));
     const struct asset_options options = {body->hide, body->parent_id, body->collection_ids,
                                           body->collection_ids_count};
     TRY(asset_create(call->domain, call->arena, &call->caller, &picture, &options, &asset));

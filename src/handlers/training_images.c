@@ -37,13 +37,20 @@ static struct error check_modes(struct call *call, const struct api_add_training
     return check_ids(call, body);
 }
 
+static enum caption_focus focus_of(const char *preset)
+{
+    if (!preset || strcmp(preset, "default") == 0)
+        return CAPTION_WHOLE;
+    return strcmp(preset, "style") == 0 ? CAPTION_STYLE : CAPTION_SUBJECT;
+}
+
 static struct error take_data(struct call *call, const struct api_add_training_image_body *body,
                               struct picture *picture)
 {
     char *bytes;
     size_t size;
     TRY(picture_decode(call->arena, "data", body->data, strlen(body->data), &bytes, &size));
-    return picture_take(call->domain, call->arena, "data", bytes, size, body->name, picture);
+    return picture_take(call->domain, call->arena, "data", bytes, size, body->name, focus_of(body->preset), picture);
 }
 
 static struct error add_images(struct call *call, const char *model_id, const struct api_add_training_image_body *body,

@@ -279,9 +279,10 @@ const char *caption_from_file(struct arena *arena, const void *bytes, size_t siz
 }
 
 static struct error file_caption(struct captioner *captioner, struct arena *arena, const void *bytes, size_t size,
-                                 const char *mime, const char *file_name, const char **text, const char **warning)
+                                 const char *mime, const char *file_name, enum caption_focus focus, const char **text,
+                                 const char **warning)
 {
-    (void)captioner, (void)mime;
+    (void)captioner, (void)mime, (void)focus;
     *warning = NULL;
     *text = caption_from_file(arena, bytes, size, file_name);
     return OK;

@@ -44,9 +44,17 @@ struct openai {
     int timeout_ms;
 };
 
-static const char instruction[] =
-    "Describe this image in one short sentence for training an image generation model: subject, materials, colours, "
-    "composition, style. Answer with the description only.";
+static const char *const instructions[] = {
+    [CAPTION_WHOLE] =
+        "Describe this image in one short sentence for training an image generation model: subject, materials, "
+        "colours, composition, style. Answer with the description only.",
+    [CAPTION_STYLE] =
+        "Describe this image in one short sentence for training an image generation model on its style: say what is "
+        "shown and how it is composed, nothing about style, technique or medium. Answer with the description only.",
+    [CAPTION_SUBJECT] =
+        "Describe this image in one short sentence for training an image generation model on its main subject: name "
+        "the subject by its kind only, then pose, surroundings, light and style. Answer with the description only.",
+};
 
 static struct error put_picture(struct json_writer *writer, const void *bytes, size_t size)
 {
@@ -69,7 +77,8 @@ static struct error put_picture(struct json_writer *writer, const void *bytes, s
     return error;
 }
 
-static struct error write_request(const struct openai *openai, const void *bytes, size_t size, struct buf *request)
+static struct error write_request(const struct openai *openai, const void *bytes, size_t size, enum caption_focus focus,
+                                  struct buf *request)
 {
     struct json_writer writer = {.out = request};
     json_open(&writer, NULL, '{');
@@ -82,7 +91,7 @@ static struct error write_request(const struct openai *openai, const void *bytes
     json_open(&writer, "content", '[');
     json_open(&writer, NULL, '{');
     json_put_string(&writer, "type", "text");
-    json_put_string(&writer, "text", instruction);
+    json_put_string(&writer, "text", instructions[focus]);
     json_close(&writer, '}');
     json_open(&writer, NULL, '{');
     json_put_string(&writer, "type", "image_url");
@@ -168,12 +177,12 @@ static struct error read_answer(struct arena *arena, const struct buf *answer, c
 }
 
 static struct error ask(const struct openai *openai, struct arena *arena, const void *bytes, size_t size,
-                        const char **text)
+                        enum caption_focus focus, const char **text)
 {
     struct buf request, answer;
     buf_init(&request, request_bytes_max);
     buf_init(&answer, answer_bytes_max);
-    struct error error = write_request(openai, bytes, size, &request);
+    struct error error = write_request(openai, bytes, size, focus, &request);
     if (!error.code)
         error = post(openai, &request, &answer);
     if (!error.code)
@@ -184,11 +193,12 @@ static struct error ask(const struct openai *openai, struct arena *arena, const 
 }
 
 static struct error openai_caption(struct captioner *captioner, struct arena *arena, const void *bytes, size_t size,
-                                   const char *mime, const char *file_name, const char **text, const char **warning)
+                                   const char *mime, const char *file_name, enum caption_focus focus, const char **text,
+                                   const char **warning)
 {
     (void)mime;
     *warning = NULL;
-    const struct error error = ask((struct openai *)captioner, arena, bytes, size, text);
+    const struct error error = ask((struct openai *)captioner, arena, bytes, size, focus, text);
     if (error.code) {
         *warning = arena_strdup(arena, error.text);
         *text = caption_from_file(arena, bytes, size, file_name);

@@ -71,7 +71,7 @@ struct picture take_picture(struct world *world, int shade, const char *name)
     struct picture picture;
     buf_init(&png, 1 << 20);
     assert_ok(media_save_png(&rgb, &png));
-    assert_ok(picture_take(&world->domain, &world->arena, "data", png.data, png.len, name, &picture));
+    assert_ok(picture_take(&world->domain, &world->arena, "data", png.data, png.len, name, CAPTION_WHOLE, &picture));
     buf_finish(&png);
     return picture;
 }

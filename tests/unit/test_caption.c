@@ -19,7 +19,7 @@ static const char *caption_of(const void *bytes, size_t size, const char *name)
 {
     struct captioner *captioner = captioner_file_create();
     const char *text, *warning;
-    assert_ok(captioner->caption(captioner, &arena, bytes, size, NULL, name, &text, &warning));
+    assert_ok(captioner->caption(captioner, &arena, bytes, size, NULL, name, CAPTION_WHOLE, &text, &warning));
     assert_null(warning);
     captioner_destroy(captioner);
     return text;
@@ -145,7 +145,8 @@ static void open_endpoint(struct endpoint *endpoint, const char *answer)
     pthread_create(&endpoint->thread, NULL, serve_once, endpoint);
 }
 
-static void ask_endpoint(struct endpoint *endpoint, const char *answer, const char **text, const char **warning)
+static void ask_about(struct endpoint *endpoint, const char *answer, enum caption_focus focus, const char **text,
+                      const char **warning)
 {
     char url[64];
     uint8_t pixels[16 * 16 * 3] = {0};
@@ -158,14 +159,35 @@ static void ask_endpoint(struct endpoint *endpoint, const char *answer, const ch
     assert_ok(captioner_openai_create(&captioner, &options));
     buf_init(&png, 1 << 20);
     assert_ok(media_save_png(&rgb, &png));
-    assert_ok(captioner->caption(captioner, &arena, png.data, png.len, "image/png", "red_apple.png", text, warning));
+    assert_ok(
+        captioner->caption(captioner, &arena, png.data, png.len, "image/png", "red_apple.png", focus, text, warning));
     captioner_destroy(captioner);
     buf_finish(&png);
     pthread_join(endpoint->thread, NULL);
     close(endpoint->socket);
 }
 
+static void ask_endpoint(struct endpoint *endpoint, const char *answer, const char **text, const char **warning)
+{
+    ask_about(endpoint, answer, CAPTION_WHOLE, text, warning);
+}
+
 #define ANSWER(status, body) "HTTP/1.1 " status "\r\nConnection: close\r\n\r\n" body
+
+static void the_question_follows_the_focus(void **state)
+{
+    (void)state;
+    static struct endpoint endpoint;
+    static const char *const wanted[] = {"colours, composition, style", "on its style", "on its main subject"};
+    const char *text, *warning;
+    for (int focus = CAPTION_WHOLE; focus <= CAPTION_SUBJECT; focus++) {
+        ask_about(&endpoint, ANSWER("200 OK", "{\"choices\":[{\"message\":{\"content\":\"ok\"}}]}"),
+                  (enum caption_focus)focus, &text, &warning);
+        assert_null(warning);
+        for (int other = CAPTION_WHOLE; other <= CAPTION_SUBJECT; other++)
+            assert_int_equal(strstr(endpoint.request, wanted[other]) != NULL, other == focus);
+    }
+}
 
 static void the_endpoint_is_asked_with_picture_and_key(void **state)
 {
@@ -230,6 +252,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(iptc_exif_png_and_svg_texts_are_read, begin, end),
         cmocka_unit_test_setup_teardown(damaged_structures_are_survived, begin, end),
         cmocka_unit_test_setup_teardown(long_captions_are_cut_at_a_character, begin, end),
+        cmocka_unit_test_setup_teardown(the_question_follows_the_focus, begin, end),
         cmocka_unit_test_setup_teardown(the_endpoint_is_asked_with_picture_and_key, begin, end),
         cmocka_unit_test_setup_teardown(a_failing_endpoint_falls_back_with_a_warning, begin, end),
         cmocka_unit_test_setup_teardown(a_bad_address_is_refused, begin, end),

@@ -240,7 +240,7 @@ static void what_is_no_picture_is_refused(void **state)
     char *bytes;
     size_t size;
     struct arena *arena = &world->arena;
-    struct error error = picture_take(&world->domain, arena, "data", "hello, world", 12, NULL, &picture);
+    struct error error = picture_take(&world->domain, arena, "data", "hello, world", 12, NULL, CAPTION_WHOLE, &picture);
     assert_int_equal(error.code, ERR_INVALID);
     assert_string_equal(error.field, "data");
     assert_ok(picture_decode(arena, "data", "data:image/png;base64,aGVsbG8=", 30, &bytes, &size));

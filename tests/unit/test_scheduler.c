@@ -154,7 +154,8 @@ static const char *make_model(void)
     buf_init(&png, 1 << 20);
     pixels[0] = 200;
     assert_ok(media_save_png(&(struct media_rgb){pixels, 8, 8}, &png));
-    assert_ok(picture_take(&world.domain, &world.arena, "data", png.data, png.len, "red_apple.png", &picture));
+    assert_ok(
+        picture_take(&world.domain, &world.arena, "data", png.data, png.len, "red_apple.png", CAPTION_WHOLE, &picture));
     buf_finish(&png);
     assert_ok(
         model_create(&world.domain, &world.arena, &world.caller, &(struct model_new){.type = "sd-1_5-lora"}, &model));
