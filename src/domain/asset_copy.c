@@ -35,28 +35,33 @@ static void detach(struct arena *arena, struct asset *asset)
     asset->model_id = asset->dataset_model_id = NULL;
 }
 
+struct error asset_copy_insert(struct db_tx *tx, struct arena *arena, const char *project_id, int64_t now_ms,
+                               struct asset *asset)
+{
+    char id[id_size];
+    asset->original_asset_id = asset->id;
+    asset->source_project_id = asset->project_id;
+    if (strcmp(asset->project_id, project_id) != 0)
+        asset->parent_id = asset->root_parent_id = NULL;
+    asset->id = arena_strdup(arena, id_make(id, "asset_"));
+    asset->project_id = project_id;
+    asset->collection_ids = "[]";
+    asset->privacy = "private";
+    asset->is_training_image = false;
+    asset->copied_at = asset->created_at = asset->updated_at = now_ms;
+    TRY(asset_insert(tx, asset));
+    return tag_index(tx, arena, &(struct tag_item){TAG_ASSET, asset->id, asset->project_id, asset->tags});
+}
+
 static struct error copy_asset(struct db_tx *tx, void *context)
 {
     const struct work *work = context;
     struct asset *asset = work->copy;
-    char id[id_size];
     TRY(asset_find_readable(tx, work->arena, work->caller, work->id, asset));
     TRY(check_target(tx, work));
-    asset->original_asset_id = asset->id;
-    asset->source_project_id = asset->project_id;
-    if (strcmp(asset->project_id, work->target_project_id) != 0)
-        asset->parent_id = asset->root_parent_id = NULL;
     detach(work->arena, asset);
-    asset->id = arena_strdup(work->arena, id_make(id, "asset_"));
-    asset->project_id = work->target_project_id;
     asset->author_id = work->caller->key_id;
-    asset->collection_ids = "[]";
-    asset->privacy = "private";
-    asset->is_training_image = false;
-    asset->copied_at = asset->created_at = asset->updated_at = clock_now_ms();
-    TRY(asset_insert(tx, asset));
-    return tag_index(tx, work->arena,
-                     &(struct tag_item){TAG_ASSET, asset->id, asset->project_id, asset->tags, asset->created_at});
+    return asset_copy_insert(tx, work->arena, work->target_project_id, clock_now_ms(), asset);
 }
 
 struct error asset_copy(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,

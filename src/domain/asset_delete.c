@@ -9,8 +9,7 @@
 
 struct error asset_bury(struct db_tx *tx, struct arena *arena, const struct asset *asset, int64_t now_ms)
 {
-    TRY(tag_unindex(tx, arena,
-                    &(struct tag_item){TAG_ASSET, asset->id, asset->project_id, asset->tags, asset->created_at}));
+    TRY(tag_unindex(tx, arena, &(struct tag_item){TAG_ASSET, asset->id, asset->project_id, asset->tags}));
     TRY(db_execute(tx, NULL, "DELETE FROM collection_asset WHERE asset_id = ?1", DB_BIND(db_t(asset->id))));
     TRY(db_execute(tx, NULL, "UPDATE asset SET parent_id = NULL WHERE parent_id = ?1", DB_BIND(db_t(asset->id))));
     TRY(db_execute(tx, NULL, "UPDATE asset SET root_parent_id = NULL WHERE root_parent_id = ?1",

@@ -15,7 +15,7 @@
     "AND (?10 IS NULL OR a.root_parent_id = ?10) AND (?11 IS NULL OR a.type = ?11) "                                   \
     "AND (?12 IS NULL OR EXISTS (SELECT 1 FROM collection_asset k WHERE k.collection_id = ?12 AND k.asset_id = "       \
     "a.id)) "                                                                                                          \
-    "AND (?13 IS NULL OR EXISTS (SELECT 1 FROM item_tag g WHERE g.item_id = a.id AND g.name = ?13))"
+    "AND (?13 IS NULL OR EXISTS (SELECT 1 FROM asset_tag g WHERE g.asset_id = a.id AND g.name = ?13))"
 #define IN_ORDER(table, where, column, id, less, more, direction)                                                      \
     "SELECT " column ", " id " FROM " table " WHERE " where OTHERS " AND (" column ", " id ") " less                   \
     " (?1, ?2) AND " column " " more " ?3 ORDER BY " column " " direction ", " id " " direction " LIMIT ?4"

@@ -331,9 +331,7 @@ static struct error delete_model(struct db_tx *tx, void *context)
     const struct update_work *work = context;
     struct model model;
     TRY(model_find_idle(tx, work->arena, work->caller, work->id, &model));
-    TRY(tag_unindex(
-        tx, work->arena,
-        &(struct tag_item){TAG_MODEL, model.id, model.project_id, .tags = model.tags, .created_at = model.created_at}));
+    TRY(tag_unindex(tx, work->arena, &(struct tag_item){TAG_MODEL, model.id, model.project_id, model.tags}));
     return db_execute(tx, NULL, "UPDATE model SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
                       DB_BIND(db_t(model.id), db_i(clock_now_ms())));
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "domain/access.h"
+#include "domain/asset_copy.h"
 #include "domain/dataset.h"
 #include "domain/description.h"
 #include "domain/example.h"
@@ -30,7 +31,6 @@ static struct error read_asset(struct db_tx *tx, struct arena *arena, const char
 
 struct error asset_clone(struct db_tx *tx, struct asset_cloning *cloning, const char *id)
 {
-    char new_id[id_size];
     struct arena *arena = cloning->map.arena;
     struct asset asset;
     bool found;
@@ -41,24 +41,13 @@ struct error asset_clone(struct db_tx *tx, struct asset_cloning *cloning, const 
         asset_map_put(&cloning->map, id, NULL);
         return OK;
     }
-    const bool generated = asset.model_id && !strcmp(asset.model_id, cloning->from_model_id);
-    asset.id = arena_strdup(arena, id_make(new_id, "asset_"));
-    asset.original_asset_id = id;
-    if (strcmp(asset.project_id, cloning->project_id) != 0) {
-        asset.source_project_id = asset.project_id;
-        asset.parent_id = asset.root_parent_id = NULL;
-    }
-    asset.collection_ids = "[]";
-    asset.copied_at = cloning->now_ms;
-    asset.project_id = cloning->project_id;
-    asset.author_id = cloning->author_id ? cloning->author_id : asset.author_id;
-    asset.model_id = generated ? cloning->model_id : asset.model_id;
+    if (asset.model_id && !strcmp(asset.model_id, cloning->from_model_id))
+        asset.model_id = cloning->model_id;
     asset.dataset_model_id = cloning->model_id;
-    asset.created_at = asset.updated_at = cloning->now_ms;
+    asset.author_id = cloning->author_id ? cloning->author_id : asset.author_id;
+    TRY(asset_copy_insert(tx, arena, cloning->project_id, cloning->now_ms, &asset));
     asset_map_put(&cloning->map, id, asset.id);
-    TRY(asset_insert(tx, &asset));
-    return tag_index(tx, arena,
-                     &(struct tag_item){TAG_ASSET, asset.id, asset.project_id, asset.tags, asset.created_at});
+    return OK;
 }
 
 static struct error clone_all(struct db_tx *tx, struct asset_cloning *cloning, const struct json *ids)
@@ -234,8 +223,7 @@ static struct error finish_copy(struct db_tx *tx, const struct asset_cloning *cl
     TRY(model_index_score(tx, source->id));
     TRY(model_index_score(tx, copy->id));
     TRY(model_index_labels(tx, cloning->map.arena, copy->id));
-    return tag_index(tx, cloning->map.arena,
-                     &(struct tag_item){TAG_MODEL, copy->id, copy->project_id, source->tags, copy->created_at});
+    return tag_index(tx, cloning->map.arena, &(struct tag_item){TAG_MODEL, copy->id, copy->project_id, source->tags});
 }
 
 static struct error copy_model(struct db_tx *tx, void *context)

@@ -73,7 +73,7 @@ static struct error list_belongings(struct db_tx *tx, const struct transfer_work
 
 static struct error move_asset(struct db_tx *tx, const struct transfer_work *work, const struct asset *asset)
 {
-    struct tag_item item = {TAG_ASSET, asset->id, asset->project_id, asset->tags, asset->created_at};
+    struct tag_item item = {TAG_ASSET, asset->id, asset->project_id, asset->tags};
     TRY(tag_unindex(tx, work->arena, &item));
     item.project_id = work->options->project_id;
     TRY(tag_index(tx, work->arena, &item));
@@ -144,7 +144,7 @@ static struct error move_rows(struct db_tx *tx, const struct transfer_work *work
 static struct error move_tags(struct db_tx *tx, const struct transfer_work *work)
 {
     const struct model *model = work->model;
-    struct tag_item item = {TAG_MODEL, model->id, model->project_id, model->tags, model->created_at};
+    struct tag_item item = {TAG_MODEL, model->id, model->project_id, model->tags};
     TRY(tag_unindex(tx, work->arena, &item));
     item.project_id = work->options->project_id;
     TRY(tag_index(tx, work->arena, &item));

@@ -26,7 +26,7 @@ static bool must_stop(const struct round *round)
 
 struct assets_work {
     struct arena *arena;
-    const char *sql; /* gives id, project_id, tags and created_at of at most ?3 assets */
+    const char *sql; /* gives id, project_id and tags of at most ?3 assets */
     struct db_value first, second;
     int64_t count;
 };
@@ -42,9 +42,8 @@ static struct error purge_assets(struct db_tx *tx, void *context)
         TRY(db_next(rows, &row));
         if (!row)
             break;
-        items[work->count++] =
-            (struct tag_item){TAG_ASSET, db_text(work->arena, rows, 0), db_text(work->arena, rows, 1),
-                              db_text(work->arena, rows, 2), db_int(rows, 3)};
+        items[work->count++] = (struct tag_item){TAG_ASSET, db_text(work->arena, rows, 0),
+                                                 db_text(work->arena, rows, 1), db_text(work->arena, rows, 2)};
     }
     for (int64_t i = 0; i < work->count; i++) {
         TRY(tag_unindex(tx, work->arena, &items[i]));
@@ -73,7 +72,7 @@ static struct error purge_all_assets(const struct round *round, const char *sql,
 static struct error purge_deleted_assets(const struct round *round)
 {
     return purge_all_assets(round,
-                            "SELECT a.id, a.project_id, a.tags, a.created_at FROM asset a WHERE a.deleted_at > 0 "
+                            "SELECT a.id, a.project_id, a.tags FROM asset a WHERE a.deleted_at > 0 "
                             "AND a.deleted_at < ?2 AND NOT " ASSET_NAMED_ELSEWHERE " LIMIT ?3",
                             db_t(""), db_i(round->deleted_before));
 }
@@ -163,7 +162,7 @@ static struct error purge_model(const struct round *round, struct arena *arena, 
     TRY(remove_folders(round, arena, model->id));
     TRY(db_write(round->domain->db, empty_model, model));
     TRY(purge_all_assets(round,
-                         "SELECT a.id, a.project_id, a.tags, a.created_at FROM asset a WHERE a.project_id = ?2 "
+                         "SELECT a.id, a.project_id, a.tags FROM asset a WHERE a.project_id = ?2 "
                          "AND " ASSET_OF_MODEL " AND NOT (" ASSET_NEEDED_ELSEWHERE " OR " ASSET_COLLECTED ") LIMIT ?3",
                          db_t(model->id), db_t(model->project_id)));
     if (must_stop(round))

@@ -11,18 +11,8 @@
 
 /* The index and the counts. */
 
-static const char *kind_text(enum tag_kind kind)
+static struct error count_up(struct db_tx *tx, const struct tag_item *item, const char *name, int64_t now_ms)
 {
-    return kind == TAG_MODEL ? "model" : "asset";
-}
-
-static struct error index_one(struct db_tx *tx, const struct tag_item *item, const char *name, int64_t now_ms)
-{
-    TRY(db_execute(tx, NULL,
-                   "INSERT INTO item_tag (item_id, name, kind, project_id, item_created_at) "
-                   "VALUES (?1, ?2, ?3, ?4, ?5)",
-                   DB_BIND(db_t(item->id), db_t(name), db_t(kind_text(item->kind)), db_t(item->project_id),
-                           db_i(item->created_at))));
     return db_execute(tx, NULL,
                       "INSERT INTO tag (project_id, name, item_count, created_at, updated_at) "
                       "VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (project_id, name) DO UPDATE SET "
@@ -30,18 +20,32 @@ static struct error index_one(struct db_tx *tx, const struct tag_item *item, con
                       DB_BIND(db_t(item->project_id), db_t(name), db_i(now_ms)));
 }
 
-static struct error unindex_one(struct db_tx *tx, const struct tag_item *item, const char *name, int64_t now_ms)
+static struct error count_down(struct db_tx *tx, const struct tag_item *item, const char *name, int64_t now_ms)
 {
-    int64_t changed;
-    TRY(db_execute(tx, &changed, "DELETE FROM item_tag WHERE item_id = ?1 AND name = ?2",
-                   DB_BIND(db_t(item->id), db_t(name))));
-    if (!changed)
-        return OK;
     TRY(db_execute(tx, NULL,
                    "UPDATE tag SET item_count = item_count - 1, updated_at = ?3 WHERE project_id = ?1 AND name = ?2",
                    DB_BIND(db_t(item->project_id), db_t(name), db_i(now_ms))));
     return db_execute(tx, NULL, "DELETE FROM tag WHERE project_id = ?1 AND name = ?2 AND item_count = 0",
                       DB_BIND(db_t(item->project_id), db_t(name)));
+}
+
+/* Models are indexed from their row, by model_index_labels. */
+static struct error index_one(struct db_tx *tx, const struct tag_item *item, const char *name, int64_t now_ms)
+{
+    if (item->kind == TAG_ASSET)
+        TRY(db_execute(tx, NULL, "INSERT INTO asset_tag (asset_id, name) VALUES (?1, ?2)",
+                       DB_BIND(db_t(item->id), db_t(name))));
+    return count_up(tx, item, name, now_ms);
+}
+
+/* An asset that was deleted is not counted any more when it is purged. */
+static struct error unindex_one(struct db_tx *tx, const struct tag_item *item, const char *name, int64_t now_ms)
+{
+    int64_t changed = 1;
+    if (item->kind == TAG_ASSET)
+        TRY(db_execute(tx, &changed, "DELETE FROM asset_tag WHERE asset_id = ?1 AND name = ?2",
+                       DB_BIND(db_t(item->id), db_t(name))));
+    return changed ? count_down(tx, item, name, now_ms) : OK;
 }
 
 static struct error for_each_tag(struct db_tx *tx, struct arena *arena, const struct tag_item *item,
@@ -167,10 +171,10 @@ static struct error find_item(struct db_tx *tx, const struct update_work *work, 
     struct asset asset;
     if (work->kind == TAG_MODEL) {
         TRY(model_find_owned(tx, work->arena, work->caller, work->id, &model));
-        *item = (struct tag_item){TAG_MODEL, model.id, model.project_id, model.tags, model.created_at};
+        *item = (struct tag_item){TAG_MODEL, model.id, model.project_id, model.tags};
     } else {
         TRY(asset_find_owned(tx, work->arena, work->caller, work->id, &asset));
-        *item = (struct tag_item){TAG_ASSET, asset.id, asset.project_id, asset.tags, asset.created_at};
+        *item = (struct tag_item){TAG_ASSET, asset.id, asset.project_id, asset.tags};
     }
     return OK;
 }

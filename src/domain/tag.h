@@ -1,5 +1,6 @@
 /* Tags: names on models and assets. An item's row holds its tags in the order in which they were added and is the
- * truth; item_tag indexes them for the filters of lists, and tag counts what carries each name in a project. */
+ * truth; asset_tag and model_label (model_index.h) index them for the filters of lists, and tag counts what carries
+ * each name in a project. */
 #pragma once
 
 #include "base/arena.h"
@@ -44,12 +45,12 @@ struct tag_page {
 struct error tag_list(const struct domain *domain, struct arena *arena, const struct caller *caller, int page_size,
                       const char *token, struct tag_page *page) __attribute__((warn_unused_result));
 
-/* For other nouns, in transactions of theirs: what copies, moves or deletes an item calls these. */
+/* For other nouns, in transactions of theirs: what copies, moves or deletes an item calls these. Both count; assets are
+ * indexed here, models by model_index_labels. */
 struct tag_item {
     enum tag_kind kind;
     const char *id, *project_id;
     const char *tags; /* JSON array, of the item's row */
-    int64_t created_at;
 };
 struct error tag_index(struct db_tx *tx, struct arena *arena, const struct tag_item *item)
     __attribute__((warn_unused_result)); /* an item that is new in its project */
