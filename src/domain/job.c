@@ -226,9 +226,9 @@ struct error job_renumber_queue(struct db_tx *tx, int64_t now_ms)
     return db_execute(tx, NULL,
                       "UPDATE model SET training_progress = '{\"stage\":\"queued-for-train\",\"progress\":0,"
                       "\"position\":' || CAST(q.position AS TEXT) || ',\"updatedAt\":' || CAST(?1 AS TEXT) || '}' "
-                      "FROM (SELECT model_id, ROW_NUMBER() OVER (ORDER BY queued_at, id) AS position FROM job "
-                      "WHERE status IN ('pending', 'queued')) AS q WHERE model.id = q.model_id",
-                      DB_BIND(db_i(now_ms)));
+                      "FROM (SELECT model_id, type, ROW_NUMBER() OVER (ORDER BY queued_at, id) AS position FROM job "
+                      "WHERE status IN ('pending', 'queued')) AS q WHERE model.id = q.model_id AND q.type <> ?2",
+                      DB_BIND(db_i(now_ms), db_t(job_type_generation)));
 }
 
 static bool is_changed(const char *key, const struct json_change *changes, size_t count)

@@ -18,6 +18,9 @@ enum {
     job_metadata_max = 2 << 20, /* bytes of JSON */
 };
 
+/* The type of jobs that make pictures. Those that train name their model's family, those that pack are downloads. */
+#define job_type_generation "inference"
+
 struct job {
     const char *id, *project_id, *author_id;
     const char *model_id; /* NULL when none */

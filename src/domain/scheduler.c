@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
-#include "domain/training_run.h"
+#include "domain/run.h"
 
 enum {
     tick_ms = 100,        /* while something runs */
@@ -29,8 +29,10 @@ struct run {
     char handle[exec_handle_size];
     char text[run_text_size], hint[run_text_size]; /* of a failure */
     bool failed;
+    const struct run_kind *kind;
     struct exec_status last;
     enum run_outcome outcome;
+    bool is_drained; /* there was nothing more in its events */
     int64_t outcome_at, stop_asked_at, not_before, written_at, retry_at;
 
     bool has_thread; /* makes the job folder */
@@ -58,7 +60,7 @@ static void report(const struct scheduler *scheduler, const char *job_id, struct
 
 static char *folder_of(const struct scheduler *scheduler, struct arena *arena, const char *job_id)
 {
-    return training_folder(arena, &scheduler->options.settings, job_id);
+    return run_folder(arena, &scheduler->options.settings, job_id);
 }
 
 static void set_failure(struct run *run, struct error error)
@@ -69,11 +71,11 @@ static void set_failure(struct run *run, struct error error)
         snprintf(run->text, sizeof run->text, "There is no space left on the disk: %s", text);
     else
         snprintf(run->text, sizeof run->text, "%s", text);
-    const char *hint = error.code == ERR_NO_SPACE ? "Free some disk space and start the training again."
-                       : error.code == ERR_INVALID || error.code == ERR_NOT_FOUND || error.code == ERR_TOO_LARGE
-                           ? "Replace or delete the training image and start the training again."
-                           : "Look at the server's log and start the training again.";
-    snprintf(run->hint, sizeof run->hint, "%s", hint);
+    if (error.code == ERR_INVALID || error.code == ERR_NOT_FOUND || error.code == ERR_TOO_LARGE)
+        snprintf(run->hint, sizeof run->hint, "%s", run->kind->input_hint);
+    else
+        snprintf(run->hint, sizeof run->hint, "%s and start the %s again.",
+                 error.code == ERR_NO_SPACE ? "Free some disk space" : "Look at the server's log", run->kind->noun);
 }
 
 /* The folder of a job, made on a thread of its own: a thousand pictures take a minute. */
@@ -82,7 +84,7 @@ static void *prepare_main(void *argument)
 {
     struct run *run = argument;
     const struct scheduler_options *options = &run->scheduler->options;
-    const struct error error = training_prepare(options->domain, &options->settings, &run->job, &run->stop);
+    const struct error error = run->kind->prepare(options->domain, &options->settings, &run->job, &run->stop);
     if (error.code && error.code != ERR_CANCELED)
         set_failure(run, error);
     __atomic_store_n(&run->thread_done, true, __ATOMIC_RELEASE);
@@ -137,14 +139,15 @@ static struct run *find_run(struct scheduler *scheduler, const char *job_id)
 }
 
 /* A job that runs and is not known here was begun by a server that is gone, or by this tick. */
-static struct run *adopt(struct scheduler *scheduler, struct arena *arena, const char *job_id)
+static struct run *adopt(struct scheduler *scheduler, struct arena *arena, const struct job *job)
 {
-    struct run *run = find_run(scheduler, job_id);
+    struct run *run = find_run(scheduler, job->id);
     if (run || !(run = find_run(scheduler, "")))
         return run;
-    snprintf(run->id, sizeof run->id, "%s", job_id);
+    snprintf(run->id, sizeof run->id, "%s", job->id);
+    run->kind = run_kind_of(job);
     struct executor *executor = scheduler->options.executor;
-    report(scheduler, job_id, executor->adopt(executor, folder_of(scheduler, arena, job_id), run->handle));
+    report(scheduler, job->id, executor->adopt(executor, folder_of(scheduler, arena, job->id), run->handle));
     return run;
 }
 
@@ -157,8 +160,11 @@ static void note_outcome(struct run *run, const struct run_batch *batch, int64_t
     if (batch->outcome != RUN_FAILED)
         return;
     snprintf(run->text, sizeof run->text, "%s", batch->error);
-    snprintf(run->hint, sizeof run->hint, "%s",
-             batch->hint ? batch->hint : "Read trainer.log in the job folder and start the training again.");
+    if (batch->hint)
+        snprintf(run->hint, sizeof run->hint, "%s", batch->hint);
+    else
+        snprintf(run->hint, sizeof run->hint, "Read trainer.log in the job folder and start the %s again.",
+                 run->kind->noun);
 }
 
 /* Takes in what the trainer said since the last time. Progress alone is written at most twice a second. */
@@ -173,12 +179,13 @@ static void take_events(struct scheduler *scheduler, struct arena *arena, struct
     report(scheduler, job->id, batch.skipped);
     if (!error.code && !batch.is_empty &&
         (batch.is_important || !run->handle[0] || now_ms - run->written_at >= write_every_ms)) {
-        error = run_apply(domain, arena, job->id, &batch);
+        error = run_apply(domain, arena, job, &batch);
         run->written_at = now_ms;
         if (!error.code)
             job->event_offset = batch.offset;
     }
     note_outcome(run, &batch, now_ms);
+    run->is_drained = !error.code && batch.is_empty;
     if (!error.code)
         return;
     report(scheduler, job->id, error);
@@ -211,7 +218,8 @@ static struct schedule_job observe(struct scheduler *scheduler, struct arena *ar
     }
     if (!run->has_thread)
         take_events(scheduler, arena, run, job, now_ms);
-    if (!run->handle[0] && !run->outcome && fs_exists(arena_printf(arena, "%s/out/result.json", dir)))
+    if (!run->handle[0] && !run->outcome && run->is_drained &&
+        fs_exists(arena_printf(arena, "%s/out/result.json", dir)))
         run->outcome = RUN_DONE;
     const bool ended_itself = run->outcome == RUN_DONE || run->outcome == RUN_FAILED;
     return (struct schedule_job){
@@ -257,22 +265,20 @@ static void do_stop(struct scheduler *scheduler, struct run *run, bool force, in
 static void describe_death(struct run *run)
 {
     if (run->last.code_known && run->last.signal_no)
-        snprintf(run->text, sizeof run->text, "The trainer was ended by signal %d, %d times", run->last.signal_no,
-                 schedule_restarts_max + 1);
+        snprintf(run->text, sizeof run->text, "The %s was ended by signal %d, %d times", run->kind->runner,
+                 run->last.signal_no, schedule_restarts_max + 1);
     else
-        snprintf(run->text, sizeof run->text, "The trainer ended without a result, %d times",
+        snprintf(run->text, sizeof run->text, "The %s ended without a result, %d times", run->kind->runner,
                  schedule_restarts_max + 1);
-    snprintf(run->hint, sizeof run->hint,
-             "Read trainer.log in the job folder. A trainer that is killed often needs more memory: lower batchSize or "
-             "rank, or run fewer trainings at a time.");
+    snprintf(run->hint, sizeof run->hint, "%s", run->kind->death_hint);
 }
 
 /* A failure first frees what the run took, since the row that tells it may need the room. */
 static struct error settle_failure(struct scheduler *scheduler, struct arena *arena, struct run *run,
                                    const struct job *job)
 {
-    report(scheduler, job->id, run_tidy(arena, folder_of(scheduler, arena, job->id)));
-    return run_fail(scheduler->options.domain, arena, job->id, run->text, run->hint);
+    report(scheduler, job->id, run_tidy(arena, folder_of(scheduler, arena, job->id), job));
+    return run_fail(scheduler->options.domain, arena, job, run->text, run->hint);
 }
 
 static struct error settle_success(struct scheduler *scheduler, struct arena *arena, struct run *run,
@@ -281,7 +287,7 @@ static struct error settle_success(struct scheduler *scheduler, struct arena *ar
     const char *dir = folder_of(scheduler, arena, job->id);
     const struct error error = run_succeed(scheduler->options.domain, arena, dir, job);
     if (!error.code) {
-        report(scheduler, job->id, run_tidy(arena, dir));
+        report(scheduler, job->id, run_tidy(arena, dir, job));
         return OK;
     }
     if (error.code != ERR_NO_SPACE && error.code != ERR_CORRUPT && error.code != ERR_NOT_FOUND &&
@@ -293,8 +299,8 @@ static struct error settle_success(struct scheduler *scheduler, struct arena *ar
 
 static struct error settle_cancel(struct scheduler *scheduler, struct arena *arena, const struct job *job)
 {
-    TRY(run_cancel(scheduler->options.domain, arena, job->id));
-    return run_tidy(arena, folder_of(scheduler, arena, job->id));
+    TRY(run_cancel(scheduler->options.domain, arena, job));
+    return run_tidy(arena, folder_of(scheduler, arena, job->id), job);
 }
 
 static void do_settle(struct scheduler *scheduler, struct arena *arena, struct run *run, const struct job *job,
@@ -319,10 +325,10 @@ static void do_settle(struct scheduler *scheduler, struct arena *arena, struct r
 
 static void do_prepare(struct scheduler *scheduler, struct arena *arena, const struct job *job, int64_t now_ms)
 {
-    struct run *run = adopt(scheduler, arena, job->id);
+    struct run *run = adopt(scheduler, arena, job);
     if (!run || now_ms < run->retry_at)
         return;
-    const struct error error = run_begin(scheduler->options.domain, arena, job->id);
+    const struct error error = run_begin(scheduler->options.domain, arena, job);
     if (error.code) {
         report(scheduler, job->id, error);
         run->retry_at = now_ms + retry_ms;
@@ -357,7 +363,7 @@ static void act(struct scheduler *scheduler, struct arena *arena, const struct j
         return;
     case SCHEDULE_SETTLE:
         if (!run)
-            run = adopt(scheduler, arena, job->id);
+            run = adopt(scheduler, arena, job);
         do_settle(scheduler, arena, run, job, now_ms);
         return;
     }
@@ -389,7 +395,7 @@ static bool tick(struct scheduler *scheduler, struct arena *arena)
     const struct error error = read_view(scheduler, arena, &view);
     report(scheduler, NULL, error);
     for (size_t i = 0; i < view.running_count && !error.code; i++) {
-        struct run *run = adopt(scheduler, arena, view.running[i].id);
+        struct run *run = adopt(scheduler, arena, &view.running[i]);
         if (!run)
             continue;
         states[count] = observe(scheduler, arena, run, &view.running[i], now_ms);

@@ -226,7 +226,7 @@ static struct error launch_work(struct db_tx *tx, void *context)
                    DB_BIND(db_t(launch->model_id), db_t(make_name(launch, &plan)),
                            db_t(make_description(launch, &plan)), db_t(plan.parameters), db_i(launch->now_ms))));
     if (plan.type->family == FAMILY_COMPOSITION)
-        return run_compose(tx, arena, launch->job, plan.type, launch->now_ms);
+        return training_compose(tx, arena, launch->job, plan.type, launch->now_ms);
     return queue(tx, launch, waiting + 1);
 }
 
@@ -254,8 +254,8 @@ static struct error find_live_job(struct db_tx *tx, struct arena *arena, const c
     bool row;
     TRY(db_query(tx, &rows,
                  "SELECT id FROM job WHERE model_id = ?1 AND status IN ('pending', 'queued', 'warming-up', "
-                 "'in-progress', 'finalizing') ORDER BY created_at DESC LIMIT 1",
-                 DB_BIND(db_t(model_id))));
+                 "'in-progress', 'finalizing') AND type <> ?2 ORDER BY created_at DESC LIMIT 1",
+                 DB_BIND(db_t(model_id), db_t(job_type_generation))));
     TRY(db_next(rows, &row));
     if (!row)
         return error_make(ERR_INVALID, "Model is not training");

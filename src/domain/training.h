@@ -34,8 +34,3 @@ struct error training_launch(const struct domain *domain, const struct training_
  * the model is not training. */
 struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,
                              const char *model_id, struct model *model) __attribute__((warn_unused_result));
-
-/* Makes the job folder: under a temporary name, renamed when whole. *stop ends it early with ERR_CANCELED. */
-struct error training_prepare(const struct domain *domain, const struct training_settings *settings,
-                              const struct job *job, const bool *stop) __attribute__((warn_unused_result));
-char *training_folder(struct arena *arena, const struct training_settings *settings, const char *job_id);

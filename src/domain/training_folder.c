@@ -7,19 +7,13 @@
 #include "base/fs.h"
 #include "blob/blob.h"
 #include "domain/dataset.h"
-#include "domain/training.h"
-#include "domain/training_parameters.h"
+#include "domain/training_run.h"
 #include "media/media.h"
 
 enum {
     folder_arena_bytes = 32 << 20,  /* texts of a thousand images */
     picture_arena_bytes = 80 << 20, /* one encoded picture */
 };
-
-char *training_folder(struct arena *arena, const struct training_settings *settings, const char *job_id)
-{
-    return arena_printf(arena, "%s/%s", settings->jobs_dir, job_id);
-}
 
 struct item {
     const char *asset_id, *caption, *sha256;
@@ -146,38 +140,22 @@ static struct error write_job_file(const struct domain *domain, const struct tra
     return error;
 }
 
-static struct error fill_folder(const struct domain *domain, const struct training_settings *settings,
-                                struct arena *arena, const char *dir, const struct job *job, const bool *stop)
+static struct error fill_folder(const struct run_filling *filling, struct arena *arena, const char *dir)
 {
     struct item *items;
     size_t count;
-    TRY(fs_remove_tree(dir));
     TRY(fs_make_dirs(arena_printf(arena, "%s/dataset", dir)));
-    TRY(list_items(domain, arena, job->model_id, &items, &count));
+    TRY(list_items(filling->domain, arena, filling->job->model_id, &items, &count));
     for (size_t i = 0; i < count; i++) {
-        if (__atomic_load_n(stop, __ATOMIC_RELAXED))
+        if (__atomic_load_n(filling->stop, __ATOMIC_RELAXED))
             return error_make(ERR_CANCELED, "canceled");
-        TRY(write_item(domain, dir, i, &items[i]));
+        TRY(write_item(filling->domain, dir, i, &items[i]));
     }
-    return write_job_file(domain, settings, arena, dir, job, items, count);
+    return write_job_file(filling->domain, filling->settings, arena, dir, filling->job, items, count);
 }
 
 struct error training_prepare(const struct domain *domain, const struct training_settings *settings,
                               const struct job *job, const bool *stop)
 {
-    struct arena arena;
-    arena_init(&arena, folder_arena_bytes * 3);
-    const char *dir = training_folder(&arena, settings, job->id);
-    const char *making = arena_printf(&arena, "%s.new", dir);
-    struct error error = fill_folder(domain, settings, &arena, making, job, stop);
-    if (!error.code && rename(making, dir) != 0)
-        error = error_errno("cannot place the job folder");
-    if (!error.code)
-        error = fs_sync_dir(settings->jobs_dir);
-    if (error.code) {
-        const struct error leftover = fs_remove_tree(making);
-        (void)leftover; /* the next attempt removes it first */
-    }
-    arena_finish(&arena);
-    return error;
+    return run_place_folder(&(struct run_filling){domain, settings, job, stop, fill_folder});
 }

@@ -26,9 +26,9 @@ static struct error read_both(struct db_tx *tx, struct arena *arena, const char 
     bool row;
     *job_id = *kept = NULL;
     TRY(db_query(tx, &rows,
-                 "SELECT (SELECT id FROM job WHERE model_id = ?1 AND status = 'success' AND type <> 'model-download' "
-                 "ORDER BY created_at DESC LIMIT 1), training_record FROM model WHERE id = ?1",
-                 DB_BIND(db_t(model_id))));
+                 "SELECT (SELECT id FROM job WHERE model_id = ?1 AND status = 'success' AND type NOT IN "
+                 "('model-download', ?2) ORDER BY created_at DESC LIMIT 1), training_record FROM model WHERE id = ?1",
+                 DB_BIND(db_t(model_id), db_t(job_type_generation))));
     TRY(db_next(rows, &row));
     if (row) {
         *job_id = db_text(arena, rows, 0);

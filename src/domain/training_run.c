@@ -1,43 +1,18 @@
 #include "domain/training_run.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/fs.h"
 #include "blob/blob.h"
 #include "domain/asset.h"
 #include "domain/model_index.h"
-#include "domain/training_parameters.h"
 
-enum { result_bytes_max = 1 << 20 };
-
-struct work {
-    struct arena *arena;
-    const char *job_id;
-    int64_t now_ms;
-    const struct run_batch *batch;
-    const struct run_file *weights;   /* of a success */
-    const char *output;               /* of a success, JSON */
-    const char *text, *hint;          /* of a failure */
-    const struct training_type *type; /* of a success */
-};
-
-/* A status never goes back: a trainer that is started again prepares again. */
-static int status_rank(const char *status)
+static struct error write_progress(struct db_tx *tx, const struct run_work *work, const struct job *job)
 {
-    static const char *const order[] = {"pending", "queued", "warming-up", "in-progress", "finalizing"};
-    for (int i = 0; i < 5; i++)
-        if (!strcmp(order[i], status))
-            return i;
-    return 5;
-}
-
-static struct error write_progress(struct db_tx *tx, const struct work *work, const struct job *job)
-{
-    const char *stage = status_rank(job->status) < 3 ? "starting-train" : "running-train";
+    const bool warms_up = strcmp(job->status, "warming-up") == 0;
+    const char *stage = warms_up ? "starting-train" : "running-train";
     const char *remaining = "";
     if (work->batch && work->batch->remaining_ms >= 0)
         remaining = arena_printf(work->arena, ",\"remainingTimeMs\":%lld", (long long)work->batch->remaining_ms);
@@ -99,37 +74,20 @@ static const char *sample_generation(struct arena *arena, const struct job *job,
 }
 
 /* A sample is an inference of its own: one prompt, one seed, one picture. */
-static struct error insert_sample(struct db_tx *tx, const struct work *work, const struct job *job,
+static struct error insert_sample(struct db_tx *tx, const struct run_work *work, const struct job *job,
                                   const struct run_file *file, const char **asset_id)
 {
-    char id[id_size], inference_id[id_size];
-    *asset_id = arena_strdup(work->arena, id_make(id, "asset_"));
-    const struct asset asset = {
-        .id = *asset_id,
-        .project_id = job->project_id,
-        .author_id = job->author_id,
-        .sha256 = file->sha256,
-        .name = arena_printf(work->arena, "%s", file->name),
-        .description = file->prompt,
-        .automatic_captioning = "",
-        .mime_type = "image/png",
-        .type = "inference-txt2img",
-        .source = "inference-txt",
-        .kind = "image",
-        .model_id = job->model_id,
-        .inference_id = id_make(inference_id, "inf_"),
-        .job_id = job->id,
-        .generation = sample_generation(work->arena, job, file),
-        .size = file->size,
-        .width = file->width,
-        .height = file->height,
-        .created_at = work->now_ms,
-        .updated_at = work->now_ms,
-    };
+    char inference_id[id_size];
+    struct asset asset;
+    run_asset_init(&asset, work, job, file);
+    asset.model_id = job->model_id;
+    asset.inference_id = id_make(inference_id, "inf_");
+    asset.generation = sample_generation(work->arena, job, file);
+    *asset_id = asset.id;
     return asset_insert(tx, &asset);
 }
 
-static struct error insert_file(struct db_tx *tx, const struct work *work, const struct job *job,
+static struct error insert_file(struct db_tx *tx, const struct run_work *work, const struct job *job,
                                 const struct run_file *file)
 {
     TRY(blob_row_insert(tx, file->sha256, file->size, work->now_ms));
@@ -154,147 +112,43 @@ static struct error read_epochs(struct db_tx *tx, struct arena *arena, const cha
     return OK;
 }
 
-static struct error insert_files(struct db_tx *tx, const struct work *work, struct job *job)
+static struct error training_take(struct db_tx *tx, const struct run_work *work, struct job *job)
 {
     const char *epochs;
-    const char *assets = NULL;
     TRY(read_epochs(tx, work->arena, job->model_id, &epochs));
     for (size_t i = 0; i < work->batch->file_count; i++) {
         const struct run_file *file = &work->batch->files[i];
         const char *asset_id = NULL;
         if (file->is_sample) {
             TRY(insert_sample(tx, work, job, file, &asset_id));
-            assets = arena_printf(work->arena, "%s%s\"%s\"", assets ? assets : "", assets ? "," : "", asset_id);
+            TRY(run_add_asset_id(work->arena, job, asset_id));
         }
         TRY(insert_file(tx, work, job, file));
         epochs = extend_epochs(work->arena, epochs, file->epoch, asset_id);
-    }
-    if (assets) {
-        const struct json *metadata;
-        const char *old = "";
-        TRY(json_parse(work->arena, job->metadata, strlen(job->metadata), &metadata));
-        JSON_EACH (asset, json_get(metadata, "assetIds")) {
-            old = arena_printf(work->arena, "%s%s,", old, json_quoted(work->arena, asset->text));
-        }
-        const struct json_change change = {"assetIds", arena_printf(work->arena, "[%s%s]", old, assets)};
-        job->metadata = json_object_with(work->arena, job->metadata, &change, 1);
     }
     return db_execute(tx, NULL, "UPDATE model SET epochs = ?2 WHERE id = ?1",
                       DB_BIND(db_t(job->model_id), db_t(epochs)));
 }
 
-static struct error apply_work(struct db_tx *tx, void *context)
+/* What an earlier training of the model left is forgotten. */
+static struct error training_begin(struct db_tx *tx, const struct run_work *work, struct job *job)
 {
-    const struct work *work = context;
-    const struct run_batch *batch = work->batch;
-    struct job job;
-    TRY(job_find(tx, work->arena, work->job_id, &job));
-    if (job_status_is_final(job.status))
-        return OK;
-    job.event_offset = batch->offset;
-    if (batch->progress > job.progress)
-        job.progress = batch->progress;
-    const char *status = batch->status;
-    if (!status && batch->progress >= 0)
-        status = "in-progress";
-    if (!status || status_rank(status) < status_rank(job.status))
-        status = job.status;
-    if (batch->file_count)
-        TRY(insert_files(tx, work, &job));
-    TRY(job_update(tx, work->arena, &job, status, work->now_ms));
-    return write_progress(tx, work, &job);
-}
-
-struct error run_apply(const struct domain *domain, struct arena *arena, const char *job_id,
-                       const struct run_batch *batch)
-{
-    struct work work = {.arena = arena, .job_id = job_id, .now_ms = clock_now_ms(), .batch = batch};
-    return db_write(domain->db, apply_work, &work);
-}
-
-static struct error begin_work(struct db_tx *tx, void *context)
-{
-    const struct work *work = context;
-    struct job job;
-    TRY(job_find(tx, work->arena, work->job_id, &job));
-    if (strcmp(job.status, "queued") != 0 && strcmp(job.status, "pending") != 0)
-        return OK;
-    job.started_at = work->now_ms;
-    TRY(job_update(tx, work->arena, &job, "warming-up", work->now_ms));
     TRY(db_execute(tx, NULL, "UPDATE model SET epochs = NULL, epoch = NULL, weights_sha256 = NULL WHERE id = ?1",
-                   DB_BIND(db_t(job.model_id))));
-    TRY(db_execute(tx, NULL, "DELETE FROM model_file WHERE model_id = ?1", DB_BIND(db_t(job.model_id))));
-    TRY(write_progress(tx, work, &job));
-    return job_renumber_queue(tx, work->now_ms);
-}
-
-struct error run_begin(const struct domain *domain, struct arena *arena, const char *job_id)
-{
-    struct work work = {.arena = arena, .job_id = job_id, .now_ms = clock_now_ms()};
-    return db_write(domain->db, begin_work, &work);
-}
-
-static struct error attempt_work(struct db_tx *tx, void *context)
-{
-    const struct work *work = context;
-    return db_execute(tx, NULL, "UPDATE job SET attempts = attempts + 1 WHERE id = ?1", DB_BIND(db_t(work->job_id)));
-}
-
-struct error run_count_attempt(const struct domain *domain, struct arena *arena, const char *job_id)
-{
-    struct work work = {.arena = arena, .job_id = job_id};
-    return db_write(domain->db, attempt_work, &work);
+                   DB_BIND(db_t(job->model_id))));
+    TRY(db_execute(tx, NULL, "DELETE FROM model_file WHERE model_id = ?1", DB_BIND(db_t(job->model_id))));
+    return write_progress(tx, work, job);
 }
 
 /* Ends. */
 
-static struct error end_model(struct db_tx *tx, const struct work *work, const struct job *job, const char *status)
+static struct error end_model(struct db_tx *tx, const struct run_work *work, const struct job *job, const char *status)
 {
     TRY(db_execute(tx, NULL, "UPDATE model SET status = ?2, training_progress = '{}', updated_at = ?3 WHERE id = ?1",
                    DB_BIND(db_t(job->model_id), db_t(status), db_i(work->now_ms))));
     return model_index_score(tx, job->model_id);
 }
 
-static struct error fail_work(struct db_tx *tx, void *context)
-{
-    const struct work *work = context;
-    struct job job;
-    TRY(job_find(tx, work->arena, work->job_id, &job));
-    if (job_status_is_final(job.status))
-        return OK;
-    const struct json_change changes[] = {{"error", json_quoted(work->arena, work->text)},
-                                          {"hint", json_quoted(work->arena, work->hint)}};
-    job.metadata = json_object_with(work->arena, job.metadata, changes, 2);
-    TRY(job_update(tx, work->arena, &job, "failure", work->now_ms));
-    TRY(job_renumber_queue(tx, work->now_ms));
-    return end_model(tx, work, &job, "failed");
-}
-
-struct error run_fail(const struct domain *domain, struct arena *arena, const char *job_id, const char *text,
-                      const char *hint)
-{
-    struct work work = {.arena = arena, .job_id = job_id, .now_ms = clock_now_ms(), .text = text, .hint = hint};
-    return db_write(domain->db, fail_work, &work);
-}
-
-static struct error cancel_work(struct db_tx *tx, void *context)
-{
-    const struct work *work = context;
-    struct job job;
-    TRY(job_find(tx, work->arena, work->job_id, &job));
-    if (job_status_is_final(job.status))
-        return OK;
-    TRY(job_update(tx, work->arena, &job, "canceled", work->now_ms));
-    return end_model(tx, work, &job, "training-canceled");
-}
-
-struct error run_cancel(const struct domain *domain, struct arena *arena, const char *job_id)
-{
-    struct work work = {.arena = arena, .job_id = job_id, .now_ms = clock_now_ms()};
-    return db_write(domain->db, cancel_work, &work);
-}
-
-static const char *training_stats(const struct work *work, const struct job *job)
+static const char *training_stats(const struct run_work *work, const struct job *job)
 {
     char began[clock_iso_size], ended[clock_iso_size];
     return arena_printf(
@@ -303,33 +157,57 @@ static const char *training_stats(const struct work *work, const struct job *job
         (double)(job->started_at - job->queued_at) / 1000, (double)(work->now_ms - job->started_at) / 1000);
 }
 
-static struct error succeed_work(struct db_tx *tx, void *context)
+/* What a success leaves. */
+struct training_result {
+    const struct training_type *type;
+    struct run_file weights;
+};
+
+static struct error training_collect(const struct domain *domain, struct arena *arena, const char *dir,
+                                     const struct job *job, const void **collected)
 {
-    const struct work *work = context;
-    struct job job;
-    TRY(job_find(tx, work->arena, work->job_id, &job));
-    if (job_status_is_final(job.status))
-        return OK;
-    const struct json_change change = {"output", work->output};
-    job.metadata = json_object_with(work->arena, job.metadata, &change, 1);
-    job.progress = 1;
-    TRY(insert_file(tx, work, &job, work->weights));
-    TRY(job_update(tx, work->arena, &job, "success", work->now_ms));
-    const char *concepts = NULL;
-    if (work->type->is_concept)
-        concepts = arena_printf(work->arena, "[{\"modelId\":\"%s\",\"scale\":0.8}]", job.model_id);
-    TRY(db_execute(tx, NULL,
-                   "UPDATE model SET weights_sha256 = ?2, capabilities = ?3, concepts = ?4, training_stats = ?5 "
-                   "WHERE id = ?1",
-                   DB_BIND(db_t(job.model_id), db_t(work->weights->sha256), db_t(work->type->capabilities),
-                           db_t(concepts), db_t(training_stats(work, &job)))));
-    return end_model(tx, work, &job, "trained");
+    struct training_result *result = ARENA_NEW(arena, struct training_result);
+    const struct json *input;
+    CLEANUP_FD int fd = open(arena_printf(arena, "%s/out/model.safetensors", dir), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return error_make(ERR_CORRUPT, "the trainer ended well but left no weights");
+    TRY(json_parse(arena, job->input, strlen(job->input), &input));
+    result->type = training_type_find(json_string(input, "type", ""));
+    if (!result->type)
+        return error_make(ERR_CORRUPT, "the job names no model type");
+    result->weights = (struct run_file){.epoch = "", .name = "model.safetensors"};
+    *collected = result;
+    return blob_put_fd(domain->blobs, fd, result->weights.sha256, &result->weights.size);
 }
 
-struct error run_compose(struct db_tx *tx, struct arena *arena, struct job *job, const struct training_type *type,
-                         int64_t now_ms)
+static struct error store_result(struct db_tx *tx, const struct run_work *work, const struct job *job)
 {
-    const struct work work = {.arena = arena, .job_id = job->id, .now_ms = now_ms, .type = type};
+    const struct training_result *result = work->result;
+    const char *concepts = NULL;
+    TRY(insert_file(tx, work, job, &result->weights));
+    if (result->type->is_concept)
+        concepts = arena_printf(work->arena, "[{\"modelId\":\"%s\",\"scale\":0.8}]", job->model_id);
+    return db_execute(tx, NULL,
+                      "UPDATE model SET weights_sha256 = ?2, capabilities = ?3, concepts = ?4, training_stats = ?5 "
+                      "WHERE id = ?1",
+                      DB_BIND(db_t(job->model_id), db_t(result->weights.sha256), db_t(result->type->capabilities),
+                              db_t(concepts), db_t(training_stats(work, job))));
+}
+
+static struct error training_end(struct db_tx *tx, const struct run_work *work, struct job *job, const char *status)
+{
+    if (strcmp(status, "failure") == 0)
+        return end_model(tx, work, job, "failed");
+    if (strcmp(status, "canceled") == 0)
+        return end_model(tx, work, job, "training-canceled");
+    TRY(store_result(tx, work, job));
+    return end_model(tx, work, job, "trained");
+}
+
+struct error training_compose(struct db_tx *tx, struct arena *arena, struct job *job, const struct training_type *type,
+                              int64_t now_ms)
+{
+    const struct run_work work = {.arena = arena, .job_id = job->id, .now_ms = now_ms};
     job->progress = 1;
     job->started_at = now_ms;
     TRY(job_update(tx, arena, job, "success", now_ms));
@@ -338,41 +216,21 @@ struct error run_compose(struct db_tx *tx, struct arena *arena, struct job *job,
     return end_model(tx, &work, job, "trained");
 }
 
-static struct error read_output(struct arena *arena, const char *dir, const char **output)
-{
-    char *text;
-    size_t size;
-    const struct json *root;
-    TRY(fs_read(arena, arena_printf(arena, "%s/out/result.json", dir), result_bytes_max, &text, &size));
-    TRY(json_parse(arena, text, size, &root));
-    if (root->kind != JSON_OBJECT)
-        return error_make(ERR_INVALID, "result.json is no object");
-    *output = text;
-    return OK;
-}
+static const char *const leftovers[] = {
+    "state", "dataset", "class", "out/epochs", "out/samples", "out/model.safetensors", NULL,
+};
 
-struct error run_succeed(const struct domain *domain, struct arena *arena, const char *dir, const struct job *job)
-{
-    struct run_file weights = {.epoch = "", .name = "model.safetensors"};
-    struct work work = {.arena = arena, .job_id = job->id, .now_ms = clock_now_ms(), .weights = &weights};
-    const struct json *input;
-    CLEANUP_FD int fd = open(arena_printf(arena, "%s/out/model.safetensors", dir), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return error_make(ERR_CORRUPT, "the trainer ended well but left no weights");
-    TRY(read_output(arena, dir, &work.output));
-    TRY(json_parse(arena, job->input, strlen(job->input), &input));
-    work.type = training_type_find(json_string(input, "type", ""));
-    if (!work.type)
-        return error_make(ERR_CORRUPT, "the job names no model type");
-    TRY(blob_put_fd(domain->blobs, fd, weights.sha256, &weights.size));
-    return db_write(domain->db, succeed_work, &work);
-}
-
-struct error run_tidy(struct arena *arena, const char *dir)
-{
-    static const char *const parts[] = {"state", "dataset", "out/epochs", "out/samples"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        TRY(fs_remove_tree(arena_printf(arena, "%s/%s", dir, parts[i])));
-    unlink(arena_printf(arena, "%s/out/model.safetensors", dir));
-    return OK;
-}
+const struct run_kind training_kind = {
+    .noun = "training",
+    .runner = "trainer",
+    .input_hint = "Replace or delete the training image and start the training again.",
+    .death_hint = "Read trainer.log in the job folder. A trainer that is killed often needs more memory: lower "
+                  "batchSize or rank, or run fewer trainings at a time.",
+    .leftovers = leftovers,
+    .prepare = training_prepare,
+    .begin = training_begin,
+    .take = training_take,
+    .progress = write_progress,
+    .collect = training_collect,
+    .end = training_end,
+};

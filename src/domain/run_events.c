@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "blob/blob.h"
-#include "domain/training_run.h"
+#include "domain/run.h"
 #include "media/media.h"
 
 enum { epoch_digits = 6, sample_bytes_max = 32 << 20, generation_bytes_max = 64 << 10 };
@@ -40,12 +40,12 @@ static struct error open_output(struct arena *arena, const char *dir, const char
 {
     struct stat status;
     if (strncmp(path, "out/", 4) != 0 || strstr(path, "..") || strlen(path) > 256)
-        return error_make(ERR_INVALID, "the trainer names a file outside of its folder: %.100s", path);
+        return error_make(ERR_INVALID, "the runner names a file outside of its folder: %.100s", path);
     *fd = open(arena_printf(arena, "%s/%s", dir, path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (*fd < 0)
         return error_errno("cannot open %s", path);
     if (fstat(*fd, &status) != 0 || !S_ISREG(status.st_mode))
-        return error_make(ERR_INVALID, "the trainer names something that is no file: %.100s", path);
+        return error_make(ERR_INVALID, "the runner names something that is no file: %.100s", path);
     return OK;
 }
 
@@ -85,7 +85,8 @@ static const char *describe_sample(struct arena *arena, const struct json *event
     if (scheduler)
         json_put_string(&writer, "scheduler", scheduler);
     json_put_int(&writer, "outputIndex", json_int(event, "promptIndex", 0));
-    json_put_string(&writer, "modelEpoch", epoch);
+    if (epoch)
+        json_put_string(&writer, "modelEpoch", epoch);
     json_close(&writer, '}');
     const char *copy = buf_error(&text).code ? NULL : arena_copy(arena, text.data, text.len);
     buf_finish(&text);
@@ -102,7 +103,7 @@ static struct error take_file(const struct domain *domain, struct arena *arena, 
     file->name = arena_strdup(arena, path + 4);
     file->prompt = arena_strdup(arena, json_string(event, "prompt", ""));
     if (is_sample) {
-        file->generation = describe_sample(arena, event, file->epoch);
+        file->generation = describe_sample(arena, event, json_get(event, "epoch") ? file->epoch : NULL);
         TRY(probe_sample(arena, dir, path, file));
     }
     return blob_put_fd(domain->blobs, fd, file->sha256, &file->size);
@@ -139,7 +140,7 @@ static void read_event(const struct domain *domain, struct arena *arena, const c
         batch->outcome = RUN_CANCELED;
     } else if (!strcmp(kind, "failed")) {
         batch->outcome = RUN_FAILED;
-        batch->error = json_string(event, "error", "the trainer failed and did not say why");
+        batch->error = json_string(event, "error", "the runner failed and did not say why");
         batch->hint = json_string(event, "hint", NULL);
     }
 }
@@ -151,9 +152,9 @@ static struct error read_tail(struct arena *arena, const char *path, int64_t off
     struct stat status;
     *size = 0;
     if (fd < 0)
-        return errno == ENOENT ? OK : error_errno("cannot open the events of the trainer");
+        return errno == ENOENT ? OK : error_errno("cannot open the events of the runner");
     if (fstat(fd, &status) != 0)
-        return error_errno("cannot look at the events of the trainer");
+        return error_errno("cannot look at the events of the runner");
     if (status.st_size <= offset)
         return OK;
     const int64_t left = status.st_size - offset;
@@ -161,7 +162,7 @@ static struct error read_tail(struct arena *arena, const char *path, int64_t off
     *text = arena_alloc(arena, wanted + 1);
     const ssize_t length = pread(fd, *text, wanted, offset);
     if (length < 0)
-        return error_errno("cannot read the events of the trainer");
+        return error_errno("cannot read the events of the runner");
     *size = (size_t)length;
     return OK;
 }
