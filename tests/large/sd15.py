@@ -223,11 +223,12 @@ def main():
         make_base(base)
     job = make_job(args, base)
     subprocess.run([ROOT / "build/maquette", "train", job], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = usage.ru_maxrss / 1e6
     result = json.loads((job / "out/result.json").read_text())
     print(f"{args.weights}, {args.pixels} px, batch {args.batch}: {result['seconds'] / args.steps:.1f} s a step, "
           f"loss {result['finalLoss']:.4f}, weights {result['weightBytes'] / 1e9:.2f} GB, "
-          f"a step {result['stepBytes'] / 1e9:.2f} GB, peak {peak:.2f} GB")
+          f"a step {result['stepBytes'] / 1e9:.2f} GB, peak {peak:.2f} GB, {usage.ru_utime:.0f} s of CPU in all")
     sys.exit(not peak <= PEAK_GB_MAX or not result["finalLoss"] < 100)
 
 
