@@ -62,13 +62,23 @@ static struct error read_query(struct exchange *exchange)
 
 struct framing {
     int lengths, encodings, hosts;
+    bool odd_name;
     const char *length, *encoding, *expect, *id;
 };
+
+/* RFC 9110 5.6.2. MHD lets "Content-Length : 5" through as a name that ends in a space: a proxy in front may well take
+ * it for a length. */
+static bool is_token(const char *name)
+{
+    return *name && strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~") ==
+                        strlen(name);
+}
 
 static enum MHD_Result read_framing(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     struct framing *framing = context;
     (void)kind;
+    framing->odd_name |= !is_token(name);
     if (strcasecmp(name, "Content-Length") == 0) {
         framing->lengths++;
         framing->length = value;
@@ -87,6 +97,8 @@ static enum MHD_Result read_framing(void *context, enum MHD_ValueKind kind, cons
 
 static struct error set_length(struct exchange *exchange, const struct framing *framing)
 {
+    if (framing->odd_name)
+        return error_make(ERR_INVALID, "a header's name has characters that no name may have");
     if (framing->lengths + framing->encodings > 1)
         return error_make(ERR_INVALID, "the request gives its length more than once");
     if (framing->encodings && (!framing->encoding || strcasecmp(framing->encoding, "chunked") != 0))
@@ -140,6 +152,8 @@ struct error exchange_parse(struct exchange *exchange, const char *url, const ch
     exchange->unframed = true;
     TRY(set_length(exchange, &framing));
     exchange->unframed = false;
+    if (!is_token(request->method)) /* it is repeated in answers and in the log */
+        return error_make(ERR_INVALID, "the method has characters that no method may have");
     if (framing.hosts != 1 && !(framing.hosts == 0 && strcmp(version, "HTTP/1.0") == 0))
         return error_make(ERR_INVALID, "the request must have one Host header");
     TRY(url_decode_path(&exchange->arena, without_authority(url), &request->path));

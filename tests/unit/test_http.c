@@ -579,10 +579,13 @@ static void malformed_requests_end_the_connection_with_a_reason(void **state)
     } cases[] = {
         {"GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n", 400},
         {"GARBAGE\r\n\r\n", 0}, /* closed without a word: nothing says that it speaks HTTP */
+        {"G\x80T /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 400},
         {"GET /hello HTTP/9.9\r\nHost: a\r\n\r\n", 505},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc", 400},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length : 3\r\n\r\nabc", 400},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n", 400},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\n", 400},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 413},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
