@@ -6,7 +6,10 @@ import json
 import os
 import pathlib
 import re
+import select
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -102,8 +105,12 @@ class Server:
             return False
 
     def stop(self):
+        """The exit code; what a sanitizer has found on the way is an error even where it let the server go on."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        status = self.process.wait(timeout=30)
+        found = re.search(r"(AddressSanitizer|LeakSanitizer|runtime error:).*", self.log(), re.S)
+        assert not found, found[0][:5000]
+        return status
 
     def kill(self):
         self.process.kill()
@@ -122,6 +129,35 @@ class Server:
         client = Client(self.url, made["key"], made["secret"])
         client.project_id, client.team_id = made["projectId"], made["teamId"]
         return client
+
+
+class Wire:
+    """Raw bytes to a server, and what comes back until it has no more to say."""
+
+    def __init__(self, url):
+        host, port = url.removeprefix("http://").split(":")
+        self.address = (host, int(port))
+
+    def send(self, *pieces):
+        """Sends each piece, then says that no more will come. b"" when the server hangs up without a word.
+
+        The end is said a moment later: libmicrohttpd overlooks one that arrives with the last bytes of half a request,
+        and keeps the connection until its header is overdue."""
+        answered = b""
+        with socket.create_connection(self.address, timeout=30) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                for piece in pieces:
+                    connection.sendall(piece)
+                select.select([connection], [], [], 0.03)
+                connection.shutdown(socket.SHUT_WR)
+                while chunk := connection.recv(1 << 16):
+                    answered += chunk
+            except TimeoutError:
+                raise
+            except OSError:
+                pass  # refused while we were still sending
+        return answered
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +179,16 @@ def make_trained(server, client, name, epochs=None, privacy="private"):
         database.execute("UPDATE model SET status = 'trained', privacy = ?, epochs = ?, concepts = ? WHERE id = ?",
                          (privacy, epochs, f'[{{"modelId":"{model["id"]}","scale":0.8}}]', model["id"]))
     return client.ok("PUT", f"/models/{model['id']}", json={"name": "a trained LoRA"})["model"]
+
+
+@pytest.fixture(scope="session")
+def broken_base(tmp_path_factory):
+    """A base model that cannot be read: a training that is started on it fails at once and costs no time."""
+    broken = tmp_path_factory.mktemp("base") / "broken"
+    shutil.copytree(ROOT / "base-models/tiny", broken)
+    for weights in broken.rglob("*.safetensors"):
+        weights.write_bytes(b"not weights")
+    return broken
 
 
 def png(width=128, height=128, seed=0):
