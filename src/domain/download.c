@@ -118,14 +118,20 @@ struct creation {
 static const char *make_metadata(const struct creation *creation, const char *epoch)
 {
     struct arena *arena = creation->arena;
-    const char *url = url_sign(creation->domain, arena, "downloads", creation->job_id, creation->now_ms);
     const struct json_change input[] = {{"modelId", json_quoted(arena, creation->model_id)},
                                         {"modelEpoch", epoch ? json_quoted(arena, epoch) : NULL},
                                         {"format", json_quoted(arena, creation->format)}};
+    const struct json_change metadata = {"input", json_object_with(arena, "{}", input, 3)};
+    return json_object_with(arena, "{}", &metadata, 1);
+}
+
+const char *download_output(const struct domain *domain, struct arena *arena, const struct job *job, int64_t now_ms)
+{
+    if (strcmp(job->type, "model-download") != 0 || strcmp(job->status, "success") != 0)
+        return NULL;
+    const char *url = url_sign(domain, arena, "downloads", job->id, now_ms);
     const struct json_change output = {"downloadUrl", json_quoted(arena, url)};
-    const struct json_change metadata[] = {{"input", json_object_with(arena, "{}", input, 3)},
-                                           {"output", json_object_with(arena, "{}", &output, 1)}};
-    return json_object_with(arena, "{}", metadata, 2);
+    return json_object_with(arena, "{}", &output, 1);
 }
 
 static struct error create_work(struct db_tx *tx, void *context)

@@ -11,6 +11,9 @@ struct error download_create(const struct domain *domain, struct arena *arena, c
                              const char *model_id, const char *epoch, const char *format, struct job *job)
     __attribute__((warn_unused_result));
 
+/* metadata.output of such a job as JSON, NULL of any other. Signed anew each time: links expire, jobs stay. */
+const char *download_output(const struct domain *domain, struct arena *arena, const struct job *job, int64_t now_ms);
+
 struct download {
     int fd; /* the caller's, at its begin */
     int64_t size;

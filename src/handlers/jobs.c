@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "domain/download.h"
 #include "handlers/render.h"
 
 enum { page_size_default = 10, part_bytes_max = 2 << 20 };
@@ -33,7 +34,8 @@ static struct error render_metadata(struct call *call, const struct job *job, st
     shown->error = json_string(metadata, "error", NULL);
     shown->hint = json_string(metadata, "hint", NULL);
     shown->input = part_text(call->arena, metadata, "input");
-    shown->output = part_text(call->arena, metadata, "output");
+    const char *link = download_output(call->domain, call->arena, job, call->now_ms);
+    shown->output = link ? link : part_text(call->arena, metadata, "output");
     out->metadata = shown;
     return OK;
 }

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 import requests
 
-from conftest import data_url, make_trained, png
+from conftest import Client, data_url, make_trained, png
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +141,14 @@ def test_a_part_of_another_project_stays_there(server, client, loras):
     assert model["status"] == "trained"
     reason = client.refused(403, "POST", f"/models/{model['id']}/download")
     assert reason == f"Model {foreign['id']} is another project's: its weights cannot be taken along"
+
+
+def test_a_jobs_link_follows_the_server(server, client, loras):
+    """The last of the module: the server starts again on another port."""
+    job_id = client.ok("POST", f"/models/{loras[0]['id']}/download")["jobId"]
+    old = client.job(job_id)["metadata"]["output"]["downloadUrl"]
+    body = fetch(old).content
+    assert server.stop() == 0
+    server.start()
+    new = Client(server.url, client.key, client.secret).job(job_id)["metadata"]["output"]["downloadUrl"]
+    assert new.startswith(server.url) and not old.startswith(server.url) and fetch(new).content == body

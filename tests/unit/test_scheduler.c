@@ -253,7 +253,7 @@ static void a_download_is_an_archive_or_the_file(void **state)
                  ERR_INVALID);
     assert_ok(download_create(&world.domain, &world.arena, &world.caller, model_id, NULL, "zip", &job));
     assert_string_equal(job.status, "success");
-    assert_non_null(strstr(job.metadata, "downloadUrl"));
+    assert_non_null(strstr(download_output(&world.domain, &world.arena, &job, 1), "downloadUrl"));
     assert_ok(download_open(&world.domain, &world.arena, job.id, NULL, &download));
     assert_int_equal(read(download.fd, bytes, 4), 4);
     assert_memory_equal(bytes, "PK\3\4", 4);
