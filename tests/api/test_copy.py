@@ -2,7 +2,9 @@
 import base64
 import io
 import json
+import sqlite3
 import threading
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -231,3 +233,52 @@ def test_copies_of_a_model_that_changes_are_whole(client):
         assert one["trainingImagesNumber"] == len(one["trainingImages"])
         assert len({image["id"] for image in one["trainingImages"]}) == len(one["trainingImages"])
     assert len(seen) > 1, seen
+
+
+def test_a_kill_in_the_middle_of_copies_tears_none(tmp_path):
+    """What was acknowledged is there, and whatever is there is whole: no half data set, no asset of a copy that is not."""
+    server = Server(tmp_path / "data").start()
+    client = server.client()
+    source = client.create_model(name="copied")["id"]
+    ids = [client.add_image(source, data_url(png(16, 16, seed)), "disc.png")["id"] for seed in range(12)]
+    client.ok("PUT", f"/models/{source}/training-images/pairs", json=make_pairs(ids))
+    client.ok("PUT", f"/models/{source}/tags", json={"add": ["whole"]})
+    acknowledged, stop = [], threading.Event()
+
+    def copy_on():
+        while not stop.is_set():
+            try:
+                acknowledged.append(copy(client, source)["id"])
+            except requests.RequestException:
+                time.sleep(0.01)  # it was killed, or is not up yet
+
+    with ThreadPoolExecutor(4) as pool:
+        copying = [pool.submit(copy_on) for _ in range(4)]
+        try:
+            for _ in range(6):
+                count = len(acknowledged)
+                while len(acknowledged) < count + 5 and not any(future.done() for future in copying):
+                    time.sleep(0.005)
+                server.kill()
+                server.start()
+                client.url = server.url
+        finally:
+            stop.set()
+        [future.result() for future in copying]
+    models = client.ok("GET", "/models", params={"pageSize": 500})["models"]
+    assert set(acknowledged) <= {model["id"] for model in models} and len(acknowledged) >= 30
+    for model in models:
+        whole = model_of(client, model["id"])
+        images = [image["id"] for image in whole["trainingImages"]]
+        assert len(images) == whole["trainingImagesNumber"] == 12 and whole["tags"] == ["whole"]
+        assert whole["trainingImagePairs"] == make_pairs(images)
+    connection = sqlite3.connect(f"file:{server.data}/maquette.db?mode=ro", uri=True)
+
+    def count(sql):
+        return connection.execute(sql).fetchall()
+
+    assert count("SELECT count(*) FROM asset") == count("SELECT 12 * count(*) FROM model")
+    assert count("SELECT item_count FROM tag") == [(len(models),)]
+    assert count("PRAGMA foreign_key_check") == [] and count("PRAGMA integrity_check") == [("ok",)]
+    connection.close()
+    assert server.stop() == 0

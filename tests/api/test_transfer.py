@@ -2,6 +2,7 @@
 import base64
 import random
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -223,3 +224,48 @@ def test_one_of_many_wins_and_every_answer_has_an_order(server):
         assert owners[0].ok("GET", f"/assets/{image['id']}")["asset"]["ownerId"] == owners[0].project_id
     copies = sum(len(client.ok("GET", "/models", params={"pageSize": 500})["models"]) for client in clients) - 1
     assert sum(tag_counts(client).get("ink", 0) for client in clients) <= copies + 1
+
+
+def test_a_deletion_among_transfers_and_copies_ends_it_once(server):
+    """One deletion is answered with 200. Before it others may win, after it all are 404, and what was copied stays."""
+    clients = [client_of(server, f"ending {number}") for number in range(2)]
+    model = make_model(clients[0])
+    begun, ended = {}, {}
+
+    def act(number):
+        client, other = clients[number % 2], clients[1 - number % 2]
+        what = ["transfer", "copy", "images", "tags"][number // 2 % 4] if number != 60 else "delete"
+        begun[number] = time.monotonic()
+        path = f"/models/{model}"
+        if what == "transfer":
+            answer = client.call("POST", path + "/transfer", json={"destinationProjectId": other.project_id})
+        elif what == "copy":
+            answer = client.call("POST", path + "/copy")
+        elif what == "images":
+            answer = client.call("DELETE", path + "/images", params={"ids": "asset_x"})
+        elif what == "tags":
+            answer = client.call("PUT", path + "/tags", json={"add": [f"t{number % 50}"]})
+        else:
+            answer = next(answer for _ in range(1000) for one in clients
+                          if (answer := one.call("DELETE", path)).status_code == 200)
+        ended[number] = time.monotonic()
+        return what, answer
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(act, range(120)))
+    copies = set()
+    for number, (what, answer) in enumerate(answers):
+        assert answer.status_code in (200, 404), f"{what}: {answer.status_code} {answer.text}"
+        if begun[number] > ended[60]:
+            assert answer.status_code == 404, what
+        if what == "copy" and answer.status_code == 200:
+            copies.add(answer.json()["model"]["id"])
+    left = {}
+    for client in clients:
+        client.refused(404, "DELETE", f"/models/{model}")
+        for row in client.ok("GET", "/models", params={"pageSize": 500})["models"]:
+            left[row["id"]] = model_of(client, row["id"])
+    assert set(left) == copies
+    assert all(len(one["trainingImages"]) == one["trainingImagesNumber"] == 4 for one in left.values())
+    deleted = [row["id"] for client in clients for row in client.ok("GET", "/models", params={"status": "deleted"})["models"]]
+    assert deleted == [model]
