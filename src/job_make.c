@@ -27,6 +27,7 @@ struct maker {
     struct arena arena;
     const char *temporary;
     const char *parameters; /* resolved */
+    const struct json *asked;
     unsigned count;
     char *captions[pictures_max];
 };
@@ -142,7 +143,24 @@ static struct error resolve_parameters(struct maker *maker)
     if (asked && asked->kind != JSON_OBJECT)
         return error_make(ERR_INVALID, "--parameters must be a JSON object");
     struct training_data data = {.images = maker->count};
+    maker->asked = asked;
     return training_parameters_resolve(&maker->arena, type, &data, asked, &maker->parameters);
+}
+
+/* The API's, and what the trainer takes beyond them. */
+static void put_parameters(struct json_writer *json, const struct maker *maker, const struct json *resolved)
+{
+    static const char *const own[] = {"minSnrGamma", "gradientAccumulationSteps", "gradientCheckpointing",
+                                      "aspectBuckets", "loraFormat"};
+    json_open(json, "parameters", '{');
+    JSON_EACH (parameter, resolved)
+        json_put_tree(json, parameter->key, parameter);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        const struct json *value = json_get(maker->asked, own[i]);
+        if (value)
+            json_put_tree(json, own[i], value);
+    }
+    json_close(json, '}');
 }
 
 static void put_items(struct json_writer *json, struct maker *maker)
@@ -170,7 +188,7 @@ static void put_job(struct json_writer *json, struct maker *maker, const struct 
     json_put_string(json, "path", maker->request->base);
     json_close(json, '}');
     json_put_int(json, "threads", maker->request->threads);
-    json_put_tree(json, "parameters", parameters);
+    put_parameters(json, maker, parameters);
     json_put_int(json, "seed", seed);
     put_items(json, maker);
     training_prompts_put(json, parameters);

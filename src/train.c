@@ -19,7 +19,9 @@ static const struct option option_list[] = {
     {"init", "JOBDIR", NULL, "make this job folder instead of running one"},
     {"images", "DIR", NULL, "for --init: pictures, each with a caption in a .txt of the same name"},
     {"type", "TYPE", "sd-1_5-lora", "for --init: sd-1_5-lora or sd-xl-lora"},
-    {"parameters", "JSON", NULL, "for --init: training parameters by the API's names"},
+    {"parameters", "JSON", NULL,
+     "for --init: training parameters by the API's names, and gradientAccumulationSteps, gradientCheckpointing, "
+     "minSnrGamma, aspectBuckets, loraFormat (kohya or diffusers)"},
     {"base", "DIR", NULL, "for --init: base model in diffusers layout (default: the one that ships)"},
     {"name", "TEXT", "lora", "for --init: the LoRA's name"},
     {"threads", "N", "0", "0: what job.json says, or one a core"},

@@ -61,6 +61,13 @@ def test_a_trained_lora_makes_the_same_picture_elsewhere_in_either_format(tmp_pa
     assert_same(ours, Pipeline(BASE, peft).render(PROMPT, SEED, STEPS, GUIDANCE))
 
 
+def test_the_trainers_own_parameters_reach_it(tmp_path):
+    file = train(tmp_path, {"maxTrainSteps": 1, "loraFormat": "diffusers", "gradientAccumulationSteps": 2})
+    assert all(name.startswith("unet.") for name in load_file(file))
+    job = json.loads((tmp_path / "job/job.json").read_text())
+    assert job["parameters"]["gradientAccumulationSteps"] == 2 and job["parameters"]["rank"] == 4
+
+
 def test_a_lora_made_elsewhere_makes_the_same_picture_here(tmp_path, plain):
     """PEFT's names, attention of UNet and text encoder, rank 3, no alpha."""
     pipeline, tensors = Pipeline(BASE), {}

@@ -14,6 +14,7 @@
 enum { patience_ms = 60000 };
 
 char job_world[] = "/tmp/trainer-XXXXXX", job_base[job_path_max];
+const char *job_type = "sd-1_5-lora";
 volatile sig_atomic_t job_stop;
 
 /* The networks are the ones that ship; the hints are ours, with few sampling steps. */
@@ -62,12 +63,12 @@ void make_job(const char *job, const char *parameters, const char *prompts)
     write_text(job, "dataset/0002.png", "picture 90 46 40");
     write_text(job, "dataset/0003.png", "picture 20 46 40");
     snprintf(text, sizeof text,
-             "{\"version\":1,\"jobId\":\"job_1\",\"name\":\"test\",\"type\":\"sd-1_5-lora\",\"base\":{\"path\":\"%s\"},"
+             "{\"version\":1,\"jobId\":\"job_1\",\"name\":\"test\",\"type\":\"%s\",\"base\":{\"path\":\"%s\"},"
              "\"threads\":1,\"seed\":9,\"parameters\":{\"learningRate\":0.000005%s%s},\"items\":["
              "{\"image\":\"dataset/0001.png\",\"caption\":\"cat\",\"sourceId\":\"asset_1\"},"
              "{\"image\":\"dataset/0002.png\",\"caption\":\"daiton tree\",\"sourceId\":\"asset_2\"},"
              "{\"image\":\"dataset/0003.png\",\"caption\":\"\",\"sourceId\":\"asset_3\"}],\"prompts\":[%s]}",
-             job_base, strstr(parameters, "rank") ? "" : ",\"rank\":2", parameters, prompts);
+             job_type, job_base, strstr(parameters, "rank") ? "" : ",\"rank\":2", parameters, prompts);
     write_text(job, "job.json", text);
 }
 

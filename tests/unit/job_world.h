@@ -15,6 +15,7 @@
 enum { job_path_max = 512 };
 
 extern char job_world[], job_base[job_path_max];
+extern const char *job_type; /* "sd-1_5-lora" unless set */
 extern volatile sig_atomic_t job_stop;
 
 void job_world_init(void);
