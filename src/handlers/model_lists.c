@@ -52,12 +52,12 @@ static struct error check_private(const struct api_list_models_query *query)
         {"types", query->types},
         {"updatedAfter", query->updated_after},
         {"updatedBefore", query->updated_before},
-        {"sortBy", is(query->sort_by, "updatedAt")},
     };
     for (size_t i = 0; i < sizeof public_only / sizeof public_only[0]; i++)
         if (public_only[i].sent)
-            return error_field(public_only[i].name, "%smust be used together with privacy=public",
-                               public_only[i].sent && is(public_only[i].name, "sortBy") ? "updatedAt " : "");
+            return error_field(public_only[i].name, "must be used together with privacy=public");
+    if (is(query->sort_by, "updatedAt"))
+        return error_field("sortBy", "can be updatedAt for privacy=public only");
     if (is(query->sort_by, "score") && (!query->privacy || !query->status))
         return error_field("sortBy", "score must be used together with privacy and status when models are private");
     return OK;
