@@ -25,11 +25,12 @@ enum model_order { MODEL_BY_CREATED, MODEL_BY_UPDATED, MODEL_BY_SCORE, model_ord
 
 /* Zero is: the caller's own models, whatever their privacy, newest first. */
 struct model_filter {
-    bool public;        /* the public models of all projects instead */
-    const char *status; /* NULL for all; "deleted" for the caller's deleted ones */
-    const char *const *types, *const *tags,
-                                  *const *collection_ids; /* any of these; types and tags of public ones only */
-    size_t type_count, tag_count, collection_count;       /* 0: whatever */
+    bool public;              /* the public models of all projects instead */
+    const char *status;       /* NULL for all; "deleted" for the caller's deleted ones */
+    const char *const *types; /* any of these; of public models only, as tags */
+    const char *const *tags;
+    const char *const *collection_ids;
+    size_t type_count, tag_count, collection_count; /* 0: whatever */
     enum model_order order;
     bool ascending;
     int64_t after, before; /* exclusive, of the column that the list is ordered by; 0 for none */
