@@ -37,10 +37,14 @@ def validator(operation, status):
     return VALIDATORS[key]
 
 
+def check_json(operation, status, value):
+    error = next(validator(operation, str(status)).iter_errors(value), None)
+    assert not error, f"{operation['operationId']}: {error.json_path}: {error.message[:300]}"
+
+
 def check(answer, path):
     """answer is of requests; a path or method that the contract does not know is left alone."""
     for pattern, method, operation in OPERATIONS:
         if method == answer.request.method and pattern.match(path) and "json" in answer.headers.get("Content-Type", ""):
-            error = next(validator(operation, str(answer.status_code)).iter_errors(answer.json()), None)
-            assert not error, f"{method} {path}: {error.json_path}: {error.message[:300]}"
+            check_json(operation, answer.status_code, answer.json())
             return

@@ -13,8 +13,9 @@ PICTURE = png(16, 16, 3)
 
 
 def make_world(client, sibling, privacy="private"):
-    """A model of the client's with two images, a caption, tags, an example, a description and the job of a training."""
-    model = client.create_model(name=privacy)["id"]
+    """For a server that cannot train sd-xl-lora: a model of the client's with two images, a caption, tags, an example, a description
+    and the job of a training that has failed."""
+    model = client.create_model(name=privacy, type="sd-xl-lora")["id"]
     images = [client.add_image(model, data_url(png(16, 16, seed)))["id"] for seed in range(2)]
     client.ok("PUT", f"/models/{model}/description", json={"description": f"see {{asset:{images[0]}}}"})
     client.ok("PUT", f"/models/{model}/examples", json={"assetIds": images[:1]})
