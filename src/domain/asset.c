@@ -285,6 +285,8 @@ static struct error update_asset(struct db_tx *tx, void *context)
                    DB_BIND(db_t(asset->id), db_t(asset->name), db_t(asset->description), db_i(asset->updated_at))));
     TRY(db_execute(tx, NULL, "UPDATE collection_asset SET updated_at = ?2 WHERE asset_id = ?1",
                    DB_BIND(db_t(asset->id), db_i(asset->updated_at))));
+    TRY(db_execute(tx, NULL, "UPDATE shown_asset SET updated_at = ?2 WHERE asset_id = ?1",
+                   DB_BIND(db_t(asset->id), db_i(asset->updated_at))));
     return dataset_asset_changed(tx, work->arena, asset->id);
 }
 

@@ -95,8 +95,10 @@ struct error blob_row_insert(struct db_tx *tx, const char *sha256, int64_t size,
 /* 2 when a public model shows the asset as its thumbnail, a training image or an example, 1 when only an unlisted one
  * does, else 0 or NULL: an asset has no privacy of its own. */
 #define ASSET_OPENNESS                                                                                                 \
-    "(SELECT MAX(CASE o.privacy WHEN 'public' THEN 2 WHEN 'unlisted' THEN 1 ELSE 0 END) FROM model o WHERE "           \
-    "o.deleted_at = 0 AND (o.thumbnail_asset_id = a.id "                                                               \
-    "OR o.id IN (SELECT t.model_id FROM training_image t WHERE t.asset_id = a.id) "                                    \
-    "OR o.id IN (SELECT e.model_id FROM model_example e WHERE e.asset_id = a.id)))"
+    "CASE WHEN EXISTS (SELECT 1 FROM shown_asset s WHERE s.asset_id = a.id) THEN 2 "                                   \
+    "WHEN EXISTS (SELECT 1 FROM model o WHERE o.thumbnail_asset_id = a.id AND " ASSET_UNLISTED ") "                    \
+    "OR EXISTS (SELECT 1 FROM training_image t JOIN model o ON o.id = t.model_id WHERE t.asset_id = a.id "             \
+    "AND " ASSET_UNLISTED ") OR EXISTS (SELECT 1 FROM model_example e JOIN model o ON o.id = e.model_id "              \
+    "WHERE e.asset_id = a.id AND " ASSET_UNLISTED ") THEN 1 ELSE 0 END"
+#define ASSET_UNLISTED "o.privacy = 'unlisted' AND o.deleted_at = 0"
 void asset_read(struct arena *arena, struct db_rows *rows, int first, struct asset *asset);

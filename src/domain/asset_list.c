@@ -17,7 +17,7 @@
     "a.id)) "                                                                                                          \
     "AND (?13 IS NULL OR EXISTS (SELECT 1 FROM asset_tag g WHERE g.asset_id = a.id AND g.name = ?13))"
 #define IN_ORDER(table, where, column, id, less, more, direction)                                                      \
-    "SELECT " column ", " id " FROM " table " WHERE " where OTHERS " AND (" column ", " id ") " less                   \
+    "SELECT DISTINCT " column ", " id " FROM " table " WHERE " where OTHERS " AND (" column ", " id ") " less          \
     " (?1, ?2) AND " column " " more " ?3 ORDER BY " column " " direction ", " id " " direction " LIMIT ?4"
 #define BOTH_WAYS(table, where, column, id)                                                                            \
     {                                                                                                                  \
@@ -30,14 +30,10 @@
 #define ASSETS(where) ORDERS("asset a", where, "a", "a.id")
 #define MINE " AND a.project_id || '' = ?5"
 
-/* What public models show. As many rows as there are such assets are looked at for a page. */
-#define SHOWN                                                                                                          \
-    "(SELECT t.asset_id FROM model m JOIN training_image t ON t.model_id = m.id WHERE m.privacy = 'public' AND "       \
-    "m.deleted_at = 0 UNION SELECT e.asset_id FROM model m JOIN model_example e ON e.model_id = m.id WHERE "           \
-    "m.privacy = 'public' AND m.deleted_at = 0 UNION SELECT m.thumbnail_asset_id FROM model m WHERE m.privacy = "      \
-    "'public' AND m.deleted_at = 0) AS s JOIN asset a ON a.id = s.asset_id"
+/* One asset may be shown by many models. */
+#define SHOWN "shown_asset s JOIN asset a ON a.id = s.asset_id"
 
-enum shape { OWN, OF_AUTHOR, OF_TYPE, OF_MODEL, OF_INFERENCE, OF_PARENT, OF_ROOT, OF_COLLECTION, OF_ALL, shapes };
+enum shape { OWN, OF_AUTHOR, OF_TYPE, OF_MODEL, OF_INFERENCE, OF_PARENT, OF_ROOT, OF_COLLECTION, OF_SHOWN, shapes };
 
 static const char *const statements[shapes][2][2] = {
     [OWN] = ASSETS("a.project_id = ?5"),
@@ -49,7 +45,7 @@ static const char *const statements[shapes][2][2] = {
     [OF_ROOT] = ASSETS("a.root_parent_id = ?10" MINE),
     [OF_COLLECTION] =
         ORDERS("collection_asset c JOIN asset a ON a.id = c.asset_id", "c.collection_id = ?12" MINE, "c", "c.asset_id"),
-    [OF_ALL] = ORDERS(SHOWN, "?5 IS NOT NULL", "a", "a.id"),
+    [OF_SHOWN] = ORDERS(SHOWN, "?5 IS NOT NULL", "s", "s.asset_id"),
 };
 
 const char *asset_list_statement(size_t index)
@@ -63,7 +59,7 @@ static const char *const list_names[2][2] = {{"assets created down", "assets cre
 /* The rarest filter drives. */
 static enum shape choose_shape(const struct asset_filter *filter)
 {
-    return filter->public           ? OF_ALL
+    return filter->public           ? OF_SHOWN
            : filter->inference_id   ? OF_INFERENCE
            : filter->parent_id      ? OF_PARENT
            : filter->root_parent_id ? OF_ROOT

@@ -117,6 +117,7 @@ struct error dataset_changed(struct db_tx *tx, struct arena *arena, const char *
                    "training_image_count = (SELECT count(*) FROM training_image WHERE model_id = ?1) WHERE id = ?1",
                    DB_BIND(db_t(model_id), db_i(clock_now_ms()))));
     TRY(model_index_score(tx, model_id));
+    TRY(model_index_shown(tx, model_id));
     TRY(training_pairs_changed(tx, arena, model_id));
     return write_preview(tx, arena, model_id);
 }

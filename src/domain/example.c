@@ -71,6 +71,7 @@ struct error example_store(struct db_tx *tx, struct arena *arena, const char *mo
                        DB_BIND(db_t(model_id), db_t(asset_ids[i]), db_i((int64_t)i))));
     TRY(db_execute(tx, NULL, "UPDATE model SET example_asset_ids = ?2, updated_at = ?3 WHERE id = ?1",
                    DB_BIND(db_t(model_id), db_t(json_from_strings(arena, asset_ids, count)), db_i(clock_now_ms()))));
+    TRY(model_index_shown(tx, model_id));
     return model_index_score(tx, model_id);
 }
 

@@ -317,6 +317,8 @@ static struct error update_model(struct db_tx *tx, void *context)
                            db_t(model->parameters), db_t(model->thumbnail_asset_id), db_t(model->privacy),
                            db_t(model->capabilities), db_i(model->updated_at), db_i(model->parameters_are_next))));
     TRY(model_index_score(tx, model->id));
+    if (work->change->set & (MODEL_SET_THUMBNAIL | MODEL_SET_PRIVACY))
+        TRY(model_index_shown(tx, model->id));
     return model_read_data(tx, work->arena, model);
 }
 
@@ -332,8 +334,9 @@ static struct error delete_model(struct db_tx *tx, void *context)
     struct model model;
     TRY(model_find_idle(tx, work->arena, work->caller, work->id, &model));
     TRY(tag_unindex(tx, work->arena, &(struct tag_item){TAG_MODEL, model.id, model.project_id, model.tags}));
-    return db_execute(tx, NULL, "UPDATE model SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
-                      DB_BIND(db_t(model.id), db_i(clock_now_ms())));
+    TRY(db_execute(tx, NULL, "UPDATE model SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
+                   DB_BIND(db_t(model.id), db_i(clock_now_ms()))));
+    return model_index_shown(tx, model.id);
 }
 
 struct error model_delete(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id)

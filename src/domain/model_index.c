@@ -71,3 +71,16 @@ struct error model_index_score(struct db_tx *tx, const char *model_id)
     return db_execute(tx, NULL, "UPDATE model SET score = ?2 WHERE id = ?1 AND score <> ?2",
                       DB_BIND(db_t(model_id), db_i(model_score(&worth))));
 }
+
+struct error model_index_shown(struct db_tx *tx, const char *model_id)
+{
+    TRY(db_execute(tx, NULL, "DELETE FROM shown_asset WHERE model_id = ?1", DB_BIND(db_t(model_id))));
+    return db_execute(tx, NULL,
+                      "INSERT INTO shown_asset (model_id, asset_id, created_at, updated_at) "
+                      "SELECT m.id, a.id, a.created_at, a.updated_at FROM model m JOIN asset a ON a.id IN "
+                      "(SELECT asset_id FROM training_image WHERE model_id = ?1 "
+                      "UNION SELECT asset_id FROM model_example WHERE model_id = ?1 "
+                      "UNION SELECT thumbnail_asset_id FROM model WHERE id = ?1) "
+                      "WHERE m.id = ?1 AND m.privacy = 'public' AND m.deleted_at = 0 AND a.deleted_at = 0",
+                      DB_BIND(db_t(model_id)));
+}

@@ -29,3 +29,7 @@ struct model_worth {
 int64_t model_score(const struct model_worth *worth);
 /* To be called in the transaction that changed one of these. */
 struct error model_index_score(struct db_tx *tx, const char *model_id) __attribute__((warn_unused_result));
+
+/* The assets that a public model shows, for lists of public assets. To be called in the transaction that changed its
+ * data set, examples, thumbnail or privacy, or deleted it. */
+struct error model_index_shown(struct db_tx *tx, const char *model_id) __attribute__((warn_unused_result));

@@ -19,12 +19,12 @@ import time
 import urllib.parse
 
 from pictures import png, variant
-from seed import copy_models
+from seed import copy_assets, copy_jobs, copy_models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("MAQUETTE_BINARY", str(ROOT / "build/maquette"))
 TICKS = os.sysconf("SC_CLK_TCK")
-PARTS = ["start", "get", "page", "lists", "bulk", "copy", "ingest", "create", "train"]
+PARTS = ["start", "get", "page", "lists", "asset_lists", "bulk", "copy", "ingest", "create", "train"]
 LISTS = [  # what tests/bench/seed.py made: common things and rare ones
     "privacy=private", "sortBy=createdAt&sortDirection=asc", "status=trained", "status=copying", "status=deleted",
     "collectionId=col_half", "collectionId=col_rare", "collectionId=col_half&status=copying",
@@ -37,6 +37,17 @@ LISTS = [  # what tests/bench/seed.py made: common things and rare ones
     "privacy=public&collectionIds=col_half", "privacy=public&collectionIds=col_half&tags=common",
     "privacy=public&collectionIds=col_half,col_some&tags=rare,few&types=sd-1_5-lora,flux.1-lora,custom&status=trained&sortBy=updatedAt",
 ]
+
+ASSET_LISTS = [
+    "", "sortBy=createdAt&sortDirection=asc", "sortBy=updatedAt", "authorId=rare", "authorId=rare&sortBy=updatedAt", "type=uploaded",
+    "type=upscale", "types=upscale,uploaded,inference-txt2img&sortBy=updatedAt&sortDirection=asc", "modelId=model_common",
+    "modelId=model_common&sortBy=updatedAt", "modelId=model_rare", "inferenceId=inf_500", "parentAssetId=asset_common",
+    "parentAssetId=asset_rare&sortBy=updatedAt", "rootAssetId=asset_common&sortBy=updatedAt", "rootAssetId=asset_rare",
+    "collectionId=col_half", "collectionId=col_half&sortBy=updatedAt", "collectionId=col_rare",
+    "sortBy=createdAt&createdBefore=2999-01-01&createdAfter=2000-01-01", "privacy=public",
+]
+JOB_LISTS = ["", "status=success", "status=failure", "type=model-download", "type=upload&status=failure", "types=upload,model-download",
+             "type=model-download&status=failure", "authorId=rare", "types=upload,model-download,upscale&status=success"]
 
 
 def cpu_seconds(pid):
@@ -225,11 +236,11 @@ class Bench:
                      f"p50 {percentile(taken, .5):.2f} ms, p99 {percentile(taken, .99):.2f} ms", "< 5 ms")
         self.row(f"all {len(paths):,} pages in turn", f"p50 {percentile(times, .5):.2f} ms, p99 {percentile(times, .99):.2f} ms")
 
-    def pages_of(self, query, connection):
+    def pages_of(self, query, connection, of="models", size=500):
         """Paths of the first page of 100 and of the last full one, found by walking the list in larger pages."""
-        base, tokens, token = "/v1/models?" + query, [None], None
+        base, tokens, token = f"/v1/{of}?" + query, [None], None
         while True:
-            path = f"{base}&pageSize=500" + (f"&paginationToken={urllib.parse.quote(token, safe='')}" if token else "")
+            path = f"{base}&pageSize={size}" + (f"&paginationToken={urllib.parse.quote(token, safe='')}" if token else "")
             token = self.server.ok("GET", path, connection=connection).get("nextPaginationToken")
             if not token:
                 break
@@ -238,8 +249,8 @@ class Bench:
         first = f"{base}&pageSize=100"
         return first, first + (f"&paginationToken={urllib.parse.quote(last, safe='')}" if last else "")
 
-    def timed(self, method, path, connection, body=None, count=200):
-        """Milliseconds of each call, of the server's own CPU for one, and the models of the last answer."""
+    def timed(self, method, path, connection, body=None, count=200, of="models"):
+        """Milliseconds of each call, of the server's own CPU for one, and the rows of the last answer."""
         taken, before = [], cpu_seconds(self.server.process.pid)
         for _ in range(count):
             begun = time.perf_counter()
@@ -247,7 +258,7 @@ class Bench:
             taken.append((time.perf_counter() - begun) * 1000)
             assert status == 200, text
         cpu = (cpu_seconds(self.server.process.pid) - before) / count * 1000
-        return taken, cpu, json.loads(text)["models"]
+        return taken, cpu, json.loads(text)[of]
 
     def lists(self):
         """Every filter alone, and the worst that can be combined; a page of 100 from the beginning and from the end."""
@@ -261,6 +272,37 @@ class Bench:
                 cells.append(f"p50 {percentile(taken, .5):.2f} ms, CPU {cpu:.2f} ms")
             self.row(f"list `{query}`, {len(models)} rows", f"first page {cells[0]}; near the end {cells[1]}")
         self.row(f"the slowest of these {len(LISTS)} lists of {self.options.models:,} models", f"p50 {worst:.2f} ms, CPU {worst_cpu:.2f} ms", "< 5 ms")
+
+    def asset_lists(self):
+        """The same of as many assets, and of as many jobs."""
+        server, count = self.server, self.options.models
+        body = {"name": "a disc", "image": base64.b64encode(png(64, 1)).decode()}
+        asset = server.ok("POST", "/v1/assets", body)["asset"]["id"]
+        self.make_job()
+        job = server.ok("GET", "/v1/jobs?pageSize=1")["jobs"][0]["jobId"]
+        server.stop()
+        copy_assets(server.data / "maquette.db", asset, count)
+        copy_jobs(server.data / "maquette.db", job, count)
+        server.start()
+        connection = server.connect()
+        for of, queries, size in (("assets", ASSET_LISTS, 100), ("jobs", JOB_LISTS, 200)):
+            worst, worst_cpu = 0, 0
+            for query in queries:
+                cells = []
+                for path in self.pages_of(query, connection, of, size):
+                    taken, cpu, rows = self.timed("GET", path, connection, of=of)
+                    worst, worst_cpu = max(worst, percentile(taken, .5)), max(worst_cpu, cpu)
+                    cells.append(f"p50 {percentile(taken, .5):.2f} ms, CPU {cpu:.2f} ms")
+                self.row(f"list of {of} `{query}`, {len(rows)} rows", f"first page {cells[0]}; near the end {cells[1]}")
+            self.row(f"the slowest of these {len(queries)} lists of {count:,} {of}", f"p50 {worst:.2f} ms, CPU {worst_cpu:.2f} ms", "< 5 ms")
+
+    def make_job(self):
+        """A training that is canceled at once."""
+        server = self.server
+        server.ok("PUT", f"/v1/models/{self.model}/train", {"parameters": {"maxTrainSteps": 1000}})
+        server.ok("POST", f"/v1/models/{self.model}/train/action", {"action": "cancel"})
+        while server.ok("GET", "/v1/jobs?pageSize=1")["jobs"][0]["status"] != "canceled":
+            time.sleep(0.1)
 
     def bulk(self):
         connection = self.server.connect()
