@@ -98,7 +98,7 @@ static struct error make_plan(struct db_tx *tx, const struct training_settings *
                               const struct caller *caller, const struct model *model, const struct json *asked,
                               int64_t images_count, struct plan *plan)
 {
-    *plan = (struct plan){.type = training_type_find(model->type)};
+    *plan = (struct plan){.type = training_type_find(model->type), .parameters = "{}"};
     if (!plan->type)
         return error_make(ERR_INVALID, "Models of type %.64s cannot be trained", model->type);
     TRY(count_data(tx, arena, model, &plan->data));

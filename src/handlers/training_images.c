@@ -18,7 +18,7 @@ static struct error check_ids(struct call *call, const struct api_add_training_i
 {
     if (body->asset_id)
         TRY(check_id("assetId", body->asset_id));
-    for (size_t i = 0; i < body->asset_ids_count; i++)
+    for (size_t i = 0; body->asset_ids && i < body->asset_ids_count; i++)
         TRY(check_id(arena_printf(call->arena, "assetIds[%zu]", i), body->asset_ids[i]));
     return OK;
 }
