@@ -128,7 +128,7 @@ static struct error check_state(struct arena *arena, size_t index, const struct 
 static struct error check_models(struct db_tx *tx, struct arena *arena, const struct caller *caller,
                                  const char *self_id, const struct training_type *type, const struct json *list)
 {
-    const char *invalid = "";
+    const char *invalid = NULL;
     struct error state = OK;
     size_t index = 0;
     JSON_EACH (concept, list) {
@@ -138,12 +138,12 @@ static struct error check_models(struct db_tx *tx, struct arena *arena, const st
         const bool is_self = self_id && strcmp(id, self_id) == 0 && type->family != FAMILY_COMPOSITION;
         TRY(find_fitting(tx, arena, caller, type, id, &model, &fits));
         if (!fits && !is_self)
-            invalid = arena_printf(arena, "%s%s%.64s", invalid, *invalid ? ", " : "", id);
+            invalid = arena_printf(arena, "%s%s%.64s", invalid ? invalid : "", invalid ? ", " : "", id);
         else if (!is_self && !state.code)
             state = check_state(arena, index, concept, &model);
         index++;
     }
-    if (*invalid)
+    if (invalid)
         return error_make(ERR_INVALID, "Invalid model(s): %s.\nAllowed model types: %s", invalid, type->concepts);
     return state;
 }

@@ -229,6 +229,7 @@ def test_concepts_are_models_that_fit(server, client):
     assert both([{"modelId": "model_x", "scale": 1}, {"modelId": lora["id"], "scale": 1}, {"modelId": other["id"], "scale": 1}]) \
         == f"Invalid model(s): model_x, {other['id']}." + allowed
     assert both([{"modelId": stranger["id"], "scale": 1}]) == f"Invalid model(s): {stranger['id']}." + allowed
+    assert both([{"modelId": "", "scale": 1}]) == "Invalid model(s): ." + allowed
     assert both([{"modelId": untrained["id"], "scale": 1}]) == \
         f"concepts[0].modelId names {untrained['id']}, which is not trained yet"
     assert both([{"modelId": lora["id"], "scale": 1, "modelEpoch": "000003"}]) == \
