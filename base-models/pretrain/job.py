@@ -1,0 +1,159 @@
+"""Make a folder that `maquette pretrain` runs: icons as pictures, captions, job.json.
+
+    npm install --prefix WORK        (with this folder's package.json copied there)
+    python3 job.py --work WORK               -> WORK/job: the UNet and the text encoder, with the VAE of --base
+    python3 job.py --work WORK --vae         -> WORK/vae-job: the VAE
+
+Needs the program rsvg-convert (librsvg) and nothing beyond Python itself.
+"""
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+STYLES = {  # style word: (package, licence)
+    "noto": ("@iconify-json/noto", "Apache-2.0"),
+    "fluent": ("@iconify-json/fluent-emoji-flat", "MIT"),
+}
+CONTRAST = ("@iconify-json/fluent-emoji-high-contrast", "MIT")  # for the VAE: drawings in black
+# What the VAE has no need of: skin tones, flags, keycaps, clock faces, buttons, people in many variants.
+SKIP = re.compile(r"skin-tone|flag|keycap|button|oclock|thirty|^(man|woman|men|women|person|people|family|kiss|couple|"
+                  r"deaf|mx|mrs)|(-light|-medium|-dark|-medium-light|-medium-dark)$|^letter-")
+SEED = 1
+LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+
+
+def concepts():
+    """concepts.txt as [(icon name, words, part)]"""
+    found, part = [], None
+    for line in open(os.path.join(HERE, "concepts.txt"), encoding="utf-8"):
+        line = line.strip()
+        if line.startswith("["):
+            part = line[1:-1]
+        elif line and not line.startswith("#"):
+            icon, _, words = (text.strip() for text in line.partition("="))
+            found.append((icon, words or icon.replace("-", " "), part))
+    return found
+
+
+def icon_set(work, package):
+    path = os.path.join(work, "node_modules", package, "icons.json")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def picture(data, icon):
+    """A PNG of 64 x 64 pixels on white."""
+    body = data["icons"][icon]
+    left, top = body.get("left", 0), body.get("top", 0)
+    width, height = body.get("width", data.get("width", 16)), body.get("height", data.get("height", 16))
+    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black" '
+           f'width="64" height="64" viewBox="{left} {top} {width} {height}">{body["body"]}</svg>')
+    command = ["rsvg-convert", "-w", "64", "-h", "64", "-b", "white"]
+    return subprocess.run(command, input=svg.encode(), stdout=subprocess.PIPE, check=True).stdout
+
+
+def strange_word(rng):
+    """A word the model knows nothing of, as a LoRA's trigger may be one."""
+    return "".join(LETTERS[int(26 * rng.random() ** 1.5)] for _ in range(rng.randint(3, 9)))
+
+
+def captions(style, words, rng):
+    """One is drawn at each visit; the first is the usual one. Words it does not know must not disturb the others:
+    beside an unknown style, and without one, a thing is drawn as in noto."""
+    usual = f"{style} style, {words}"
+    if style != "noto":
+        return 13 * [usual] + [f"a {usual}", f"{usual} {strange_word(rng)}", f"{style} style {words}"]
+    return (9 * [usual] + 2 * [words] + [f"{strange_word(rng)} style, {words}" for _ in range(3)] +
+            [f"a {usual}", f"{usual} {strange_word(rng)}"])
+
+
+def denoiser_items(work):
+    """Every concept in every style that has it. Groups: 0 noto, 1 fluent."""
+    rng, found = random.Random(SEED), []
+    for group, (style, (package, _)) in enumerate(STYLES.items()):
+        data = icon_set(work, package)
+        for icon, words, _ in concepts():
+            if icon in data["icons"]:
+                found.append((data, icon, {"image": f"dataset/{style}-{icon}.png", "group": group,
+                                           "captions": captions(style, words, rng)}))
+            else:
+                print(f"{style} has no {icon}")
+    return found
+
+
+def vae_items(work):
+    """All icons. Groups: 0 and 1 noto, 2 and 3 fluent, the concepts first; 4 black drawings."""
+    wanted, found = {icon for icon, _, _ in concepts()}, []
+    for group, (style, (package, _)) in enumerate((STYLES | {"contrast": CONTRAST}).items()):
+        data = icon_set(work, package)
+        for icon, body in data["icons"].items():
+            if body.get("hidden") or (SKIP.search(icon) and icon not in wanted):
+                continue
+            part = 2 * group + (0 if icon in wanted or style == "contrast" else 1)
+            found.append((data, icon, {"image": f"dataset/{style}-{icon}.png", "group": part}))
+    return found
+
+
+def write_pictures(folder, found):
+    def write(entry):
+        data, icon, item = entry
+        with open(os.path.join(folder, item["image"]), "wb") as file:
+            file.write(picture(data, icon))
+
+    os.makedirs(os.path.join(folder, "dataset"), exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, found))
+    digest = hashlib.sha256()
+    for _, _, item in found:
+        with open(os.path.join(folder, item["image"]), "rb") as file:
+            digest.update(file.read())
+    print(f"{folder}: {len(found)} pictures, SHA-256 of all {digest.hexdigest()}")
+
+
+def copy_base(source, target, given):
+    """Configs and tokenizer, and the weights of what is given; the others begin from nothing."""
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=lambda folder, names: [
+        name for name in names if name.endswith(".safetensors") and os.path.basename(folder) not in given])
+
+
+# The rate may fall later than planned here: `steps` can be changed as long as fewer than steps - decaySteps are done.
+DENOISER = {
+    "type": "sd-1_5-base", "base": "base", "seed": SEED,
+    "parameters": {"steps": 14000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 3500,
+                   "beta1": 0.9, "beta2": 0.99, "weightDecay": 0.01, "averageDecay": 0.998, "captionDropout": 0.1,
+                   "timestepPower": 0.8, "reportSteps": 500},
+    "phases": [{"step": 0, "repeats": [1, 0]}, {"step": 2000, "repeats": [2, 1]}],
+}
+VAE = {
+    "type": "vae", "base": "base", "seed": SEED,
+    "parameters": {"steps": 1500, "batchSize": 16, "learningRate": 1.5e-3, "warmupSteps": 50, "decaySteps": 1450,
+                   "beta1": 0.9, "beta2": 0.99, "weightDecay": 0.001, "averageDecay": 0, "probePictures": 64,
+                   "reportSteps": 100},
+    "phases": [{"step": 0, "repeats": [6, 3, 4, 2, 1]}],
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", default="work")
+    parser.add_argument("--base", default=os.path.join(HERE, "..", "tiny"))
+    parser.add_argument("--vae", action="store_true")
+    args = parser.parse_args()
+    folder = os.path.join(args.work, "vae-job" if args.vae else "job")
+    found = vae_items(args.work) if args.vae else denoiser_items(args.work)
+    copy_base(args.base, os.path.join(folder, "base"), () if args.vae else ("vae",))
+    write_pictures(folder, found)
+    job = (VAE if args.vae else DENOISER) | {"items": [item for _, _, item in found]}
+    with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
+        json.dump(job, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
