@@ -115,14 +115,17 @@ static struct error own_concepts(struct arena *arena, const struct model *source
     return OK;
 }
 
+/* The parameters of a copy that is new are those of its first training. */
 static struct error insert_copy(struct db_tx *tx, const struct model *source, const struct model *copy)
 {
     return db_execute(tx, NULL,
                       "INSERT INTO model (id, project_id, author_id, name, short_description, type, base_model_id, "
                       "class_slug, status, source, parent_model_id, prompt_embedding, negative_prompt_embedding, "
-                      "capabilities, tags, concepts, parameters, created_at, updated_at) SELECT ?2, ?3, ?4, name, "
+                      "capabilities, tags, concepts, parameters, parameters_are_next, created_at, updated_at) "
+                      "SELECT ?2, ?3, ?4, name, "
                       "short_description, type, base_model_id, class_slug, ?5, source, id, prompt_embedding, "
-                      "negative_prompt_embedding, capabilities, tags, ?6, parameters, ?7, ?7 FROM model WHERE id = ?1",
+                      "negative_prompt_embedding, capabilities, tags, ?6, parameters, CASE WHEN ?5 = 'new' AND "
+                      "parameters <> '{}' THEN 1 ELSE parameters_are_next END, ?7, ?7 FROM model WHERE id = ?1",
                       DB_BIND(db_t(source->id), db_t(copy->id), db_t(copy->project_id), db_t(copy->author_id),
                               db_t(copy->status), db_t(copy->concepts), db_i(copy->created_at)));
 }

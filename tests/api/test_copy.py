@@ -179,6 +179,9 @@ def test_a_trained_model_can_be_copied_as_new(trained):
     assert made["status"] == "new" and made["trainingImagesNumber"] == 2 and made["parameters"]["rank"] == 4
     assert not {"epochs", "epoch", "trainingStats", "concepts"} & set(made)
     assert client.refused(400, "POST", f"/models/{made['id']}/download").startswith("The model has nothing to download")
+    started = client.ok("PUT", f"/models/{made['id']}/train")["model"]
+    assert started["parameters"]["rank"] == 4 and started["parameters"]["maxTrainSteps"] == 4
+    client.ok("POST", f"/models/{made['id']}/train/action", json={"action": "cancel"})
 
 
 def test_what_can_be_read_can_be_copied(server, client, source):
