@@ -55,7 +55,7 @@ static const struct option serve_options[] = {
     {"captioner-model", "NAME", NULL, "the model to ask for there"},
     {"captioner-key", "KEY", NULL, "its bearer token; better given as MAQUETTE_CAPTIONER_KEY"},
     {"cache-mb", "N", "1024", "disk space for transformed pictures"},
-    {"purge-after", "DAYS", "30", "how long deleted models and assets keep their rows and bytes"},
+    {"purge-after", "DAYS", "30", "how long what was deleted is kept, and models can be restored"},
     {"cors-origin", "ORIGIN", NULL, "a web page that may call the API; * for any"},
     {"log-json", NULL, NULL, "log lines as JSON"},
     {"quiet", NULL, NULL, "no log line for each request"},
@@ -174,9 +174,9 @@ static struct error start_collector(struct server *server)
     enum { day_ms = 24 * 60 * 60 * 1000, days_max = 36500 };
     int days;
     TRY(int_option(server, "purge-after", 0, days_max, &days));
+    server->domain.purge_age_ms = (int64_t)days * day_ms;
     return collector_start(&server->collector, &(struct collector_options){
                                                    .domain = &server->domain,
-                                                   .purge_age_ms = (int64_t)days * day_ms,
                                                    .jobs_dir = in_data(server, "jobs"),
                                                    .failed = log_collector_failure,
                                                    .purged = log_purged,

@@ -87,8 +87,9 @@ static void run_once(const struct collector *collector)
 {
     const struct collector_options *options = &collector->options;
     struct purged purged;
-    struct error error = purge_run(
-        options->domain, &(struct purge){options->purge_age_ms, options->jobs_dir, &collector->stopping}, &purged);
+    struct error error =
+        purge_run(options->domain,
+                  &(struct purge){options->domain->purge_age_ms, options->jobs_dir, &collector->stopping}, &purged);
     if (error.code)
         options->failed(error);
     if (purged.models || purged.assets)

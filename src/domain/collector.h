@@ -15,7 +15,6 @@ struct error collector_run(const struct domain *domain, int64_t age_ms, int64_t 
 struct collector;
 struct collector_options {
     const struct domain *domain;
-    int64_t purge_age_ms; /* as in struct purge */
     const char *jobs_dir;
     void (*failed)(struct error error);          /* called with each error, on that thread */
     void (*purged)(const struct purged *purged); /* and when something was */

@@ -26,6 +26,7 @@ struct domain {
     struct transform_cache *transforms;
     sem_t *decoding; /* permits to hold a decoded picture, which may have 100 megapixels; decoding_max of them */
     uint8_t url_secret[url_secret_size];
+    int64_t purge_age_ms;   /* a deleted model can be restored so long, and is purged then */
     const char *public_url; /* of asset links, without a slash at the end: "http://127.0.0.1:8787" */
 };
 

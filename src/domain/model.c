@@ -8,7 +8,6 @@
 #include "domain/composition.h"
 #include "domain/dataset.h"
 #include "domain/model_index.h"
-#include "domain/tag.h"
 #include "domain/training_pair.h"
 #include "domain/training_parameters.h"
 
@@ -326,20 +325,4 @@ struct error model_update(const struct domain *domain, struct arena *arena, cons
                           const struct model_change *change, struct model *model)
 {
     return db_write(domain->db, update_model, &(struct update_work){arena, caller, id, change, model});
-}
-
-static struct error delete_model(struct db_tx *tx, void *context)
-{
-    const struct update_work *work = context;
-    struct model model;
-    TRY(model_find_idle(tx, work->arena, work->caller, work->id, &model));
-    TRY(tag_unindex(tx, work->arena, &(struct tag_item){TAG_MODEL, model.id, model.project_id, model.tags}));
-    TRY(db_execute(tx, NULL, "UPDATE model SET deleted_at = ?2, updated_at = ?2 WHERE id = ?1",
-                   DB_BIND(db_t(model.id), db_i(clock_now_ms()))));
-    return model_index_shown(tx, model.id);
-}
-
-struct error model_delete(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id)
-{
-    return db_write(domain->db, delete_model, &(struct update_work){arena, caller, id, NULL, NULL});
 }

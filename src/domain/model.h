@@ -98,6 +98,3 @@ struct model_change {
 };
 struct error model_update(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                           const struct model_change *change, struct model *model) __attribute__((warn_unused_result));
-/* Soft: the row stays and is listed under the status "deleted". ERR_INVALID while it trains. */
-struct error model_delete(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id)
-    __attribute__((warn_unused_result));

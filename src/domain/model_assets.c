@@ -7,7 +7,6 @@
 #include "domain/dataset.h"
 #include "domain/description.h"
 #include "domain/example.h"
-#include "domain/model_index.h"
 
 static struct error leave_data(struct db_tx *tx, const char *model_id, const char *asset_id)
 {
@@ -53,8 +52,7 @@ struct error model_assets_change(struct db_tx *tx, const struct asset_map *map, 
     TRY(change_row(tx, map, model_id));
     TRY(example_change(tx, map, model_id));
     TRY(description_change(tx, map, model_id));
-    TRY(dataset_changed(tx, map->arena, model_id));
-    return model_index_score(tx, model_id);
+    return dataset_changed(tx, map->arena, model_id);
 }
 
 /* Deletion. */

@@ -143,6 +143,11 @@ static struct error empty_model(struct db_tx *tx, void *context)
         "thumbnail_asset_id = NULL, example_asset_ids = '[]', epochs = NULL, weights_sha256 = NULL WHERE id = ?1",
     };
     const struct dead_model *model = context;
+    int64_t deleted;
+    TRY(db_execute(tx, &deleted, "UPDATE model SET status = status WHERE id = ?1 AND deleted_at = ?2",
+                   DB_BIND(db_t(model->id), db_i(model->deleted_at))));
+    if (!deleted)
+        return error_make(ERR_CANCELED, "model %s was restored while it was to be purged", model->id);
     return run_all(tx, statements, sizeof statements / sizeof *statements, model->id);
 }
 

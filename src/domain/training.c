@@ -265,23 +265,28 @@ static struct error find_live_job(struct db_tx *tx, struct arena *arena, const c
     return job_find(tx, arena, id, job);
 }
 
+struct error training_stop(struct db_tx *tx, struct arena *arena, const struct model *model, int64_t now_ms)
+{
+    struct job job;
+    if (!model_is_training(model))
+        return error_make(ERR_INVALID, "Model is not training");
+    TRY(find_live_job(tx, arena, model->id, &job));
+    if (strcmp(job.status, "queued") != 0 && strcmp(job.status, "pending") != 0)
+        return db_execute(tx, NULL, "UPDATE job SET cancel_requested = 1 WHERE id = ?1", DB_BIND(db_t(job.id)));
+    TRY(job_update(tx, arena, &job, "canceled", now_ms));
+    TRY(db_execute(tx, NULL,
+                   "UPDATE model SET status = 'training-canceled', training_progress = '{}', updated_at = ?2 "
+                   "WHERE id = ?1",
+                   DB_BIND(db_t(model->id), db_i(now_ms))));
+    return job_renumber_queue(tx, now_ms);
+}
+
 static struct error cancel_work(struct db_tx *tx, void *context)
 {
     const struct cancel *cancel = context;
     struct model model;
-    struct job job;
     TRY(model_find_owned(tx, cancel->arena, cancel->caller, cancel->model_id, &model));
-    if (!model_is_training(&model))
-        return error_make(ERR_INVALID, "Model is not training");
-    TRY(find_live_job(tx, cancel->arena, cancel->model_id, &job));
-    if (strcmp(job.status, "queued") != 0 && strcmp(job.status, "pending") != 0)
-        return db_execute(tx, NULL, "UPDATE job SET cancel_requested = 1 WHERE id = ?1", DB_BIND(db_t(job.id)));
-    TRY(job_update(tx, cancel->arena, &job, "canceled", cancel->now_ms));
-    TRY(db_execute(tx, NULL,
-                   "UPDATE model SET status = 'training-canceled', training_progress = '{}', updated_at = ?2 "
-                   "WHERE id = ?1",
-                   DB_BIND(db_t(model.id), db_i(cancel->now_ms))));
-    return job_renumber_queue(tx, cancel->now_ms);
+    return training_stop(tx, cancel->arena, &model, cancel->now_ms);
 }
 
 struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,

@@ -34,3 +34,6 @@ struct error training_launch(const struct domain *domain, const struct training_
  * the model is not training. */
 struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,
                              const char *model_id, struct model *model) __attribute__((warn_unused_result));
+/* The same in a transaction of the caller's, who pokes the scheduler afterwards. */
+struct error training_stop(struct db_tx *tx, struct arena *arena, const struct model *model, int64_t now_ms)
+    __attribute__((warn_unused_result));

@@ -1,8 +1,10 @@
-/* What happens to a whole model: it is copied, handed over, or rid of pictures. */
+/* What happens to a whole model: it is copied, handed over, rid of pictures, deleted and brought back. */
 #include "domain/model_assets.h"
 #include "domain/model_copy.h"
+#include "domain/model_delete.h"
 #include "domain/model_transfer.h"
 
+#include "domain/scheduler.h"
 #include "handlers/render.h"
 
 struct error handle_copy_model(struct call *call, const struct api_copy_model_request *request,
@@ -43,4 +45,20 @@ struct error handle_delete_model_images(struct call *call, const struct api_dele
             return error_field("ids", "must be ids of assets, joined with commas");
     return model_images_delete(call->domain, call->arena, &call->caller, request->path.model_id, query->ids,
                                query->ids_count);
+}
+
+struct error handle_delete_model(struct call *call, const struct api_delete_model_request *request)
+{
+    TRY(model_delete(call->domain, call->arena, &call->caller, request->path.model_id));
+    scheduler_poke(call->app->scheduler); /* it may have trained */
+    return OK;
+}
+
+struct error handle_restore_model(struct call *call, const struct api_restore_model_request *request,
+                                  struct api_model_answer *answer)
+{
+    struct model model;
+    TRY(model_restore(call->domain, call->arena, &call->caller, request->path.model_id, &model));
+    answer->model = ARENA_NEW(call->arena, struct api_model);
+    return render_model(call, &model, answer->model);
 }

@@ -119,8 +119,3 @@ struct error handle_update_model(struct call *call, const struct api_update_mode
     TRY(model_update(call->domain, call->arena, &call->caller, request->path.model_id, &change, &model));
     return answer_model(call, &model, answer);
 }
-
-struct error handle_delete_model(struct call *call, const struct api_delete_model_request *request)
-{
-    return model_delete(call->domain, call->arena, &call->caller, request->path.model_id);
-}

@@ -39,6 +39,7 @@ CALLS = {
     "update_model": lambda w: {"json": {"name": "renamed"}},
     "delete_model": lambda w: {},
     "copy_model": lambda w: {"json": {"copyExamples": True}},
+    "restore_model": lambda w: {},
     "delete_model_images": lambda w: {"params": {"ids": w["second"]}},
     "transfer_model": lambda w: {"json": {"destinationProjectId": w["sibling"]}},
     "update_model_tags": lambda w: {"json": {"add": ["new"], "delete": ["old"]}},

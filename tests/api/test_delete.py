@@ -107,8 +107,46 @@ def test_a_model_that_trains_keeps_its_images(client):
     client.ok("PUT", f"/models/{model}/train", json={"parameters": {"maxTrainSteps": 3000, "rank": 4}})
     path = f"/models/{model}"
     assert client.refused(400, "DELETE", path + "/images", params={"ids": ids[0]}) == "Model is already training"
-    assert client.refused(400, "DELETE", path) == "Model is already training"
     client.ok("POST", path + "/train/action", json={"action": "cancel"})
+
+
+def test_deleting_a_model_cancels_its_training(client):
+    """The second training waits while the first one runs: both ends of a deletion."""
+    models, jobs = [], []
+    for _ in range(2):
+        model = client.create_model()["id"]
+        for seed in range(2):
+            client.add_image(model, data_url(png(64, 64, seed)), "disc.png")
+        models.append(model)
+        jobs.append(client.ok("PUT", f"/models/{model}/train", json={"parameters": {"maxTrainSteps": 4000, "rank": 4}})["job"]["jobId"])
+    client.wait_for_job(jobs[0], ("in-progress",), 60)
+    for model, job in zip(models[::-1], jobs[::-1]):
+        assert client.ok("DELETE", f"/models/{model}") == {}
+        assert client.wait_for_job(job, seconds=20)["status"] == "canceled"
+    for model in models:
+        client.refused(404, "GET", f"/models/{model}")
+        back = client.ok("POST", f"/models/{model}/restore")["model"]
+        assert back["status"] == "training-canceled" and back["trainingProgress"] == {} and len(back["trainingImages"]) == 2
+
+
+def test_a_restored_model_is_as_it_was_without_tags_and_collections(server):
+    client, stranger = server.client("restoring"), server.client("restoring strangers")
+    model = client.create_model(name="back", collectionIds=["collection_a"])["id"]
+    images = [client.add_image(model, data_url(png(16, 16, seed)), "disc.png") for seed in range(4)]
+    client.ok("PUT", f"/models/{model}/tags", json={"add": ["tagged"]})
+    client.ok("PUT", f"/models/{model}", json={"privacy": "public", "parameters": {"rank": 8}})
+    path = f"/models/{model}/restore"
+    assert client.refused(400, "POST", path) == f"Model {model} is not deleted"
+    assert "only that project" in stranger.refused(403, "POST", path)
+    before = model_of(client, model)
+    client.ok("DELETE", f"/models/{model}")
+    assert stranger.refused(404, "POST", path) == f"Model {model} not found"
+    back = client.ok("POST", path)["model"]
+    assert back == {**before, "tags": [], "collectionIds": [], "updatedAt": back["updatedAt"]} and len(images) == 4
+    assert model_of(client, model) == back and client.ok("GET", "/tags")["tags"] == []
+    assert [row["id"] for row in client.ok("GET", "/models")["models"]] == [model]
+    assert client.ok("GET", "/models", params={"status": "deleted"})["models"] == []
+    assert client.refused(404, "POST", "/models/model_x/restore") == "Model model_x not found"
 
 
 def test_others_cannot_delete(server, client, model):
@@ -229,6 +267,9 @@ def test_deleted_assets_are_purged_too(own):
     assert rows(own, "SELECT count(*) FROM asset") == [(3,)]
     restart(own, client, "--purge-after", "0")
     wait(lambda: rows(own, "SELECT count(*) FROM asset") == [(1,)])
+    other = client.create_model()["id"]
+    client.ok("DELETE", f"/models/{other}")
+    assert "too long ago" in client.refused(410, "POST", f"/models/{other}/restore")
     assert images_of(client, model) == ids[2:]
 
 

@@ -15,6 +15,7 @@
 #include "domain/dataset.h"
 #include "domain/key.h"
 #include "domain/model.h"
+#include "domain/model_delete.h"
 #include "domain/model_list.h"
 #include "domain/transform.h"
 #include "domain/url.h"

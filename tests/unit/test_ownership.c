@@ -14,6 +14,7 @@
 #include "domain/key.h"
 #include "domain/model_assets.h"
 #include "domain/model_copy.h"
+#include "domain/model_delete.h"
 #include "domain/model_transfer.h"
 #include "domain/tag.h"
 #include "domain/team.h"
@@ -125,6 +126,24 @@ static void a_copy_shares_bytes_and_nothing_else(void **state)
     assert_int_equal(purge(world, -1000).assets, 5);
     assert_int_equal(count_bytes_kept(world), 0);
     assert_int_equal(count_rows(world, "SELECT count(*) FROM asset"), 0);
+}
+
+static void a_model_can_be_restored_until_it_may_be_purged(void **state)
+{
+    struct world *world = *state;
+    struct model model = model_with_images(world, 1, 2), restored;
+    const struct domain *domain = &world->domain;
+    world->domain.purge_age_ms = 60000;
+    assert_error(model_restore(domain, &world->arena, &world->caller, model.id, &restored), ERR_INVALID);
+    delete_model(world, model.id);
+    assert_error(model_restore(domain, &world->arena, &world->stranger, model.id, &restored), ERR_NOT_FOUND);
+    assert_ok(model_restore(domain, &world->arena, &world->caller, model.id, &restored));
+    assert_int_equal(get_model(world, model.id).image_count, 2);
+    delete_model(world, model.id);
+    world->domain.purge_age_ms = 0;
+    assert_error(model_restore(domain, &world->arena, &world->caller, model.id, &restored), ERR_GONE);
+    assert_int_equal(purge(world, -1000).models, 1);
+    assert_error(model_restore(domain, &world->arena, &world->caller, model.id, &restored), ERR_NOT_FOUND);
 }
 
 static void a_purge_waits_for_its_age(void **state)
@@ -279,6 +298,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_map_finds_what_was_put_and_grows, setup, teardown),
         cmocka_unit_test_setup_teardown(a_copy_shares_bytes_and_nothing_else, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_model_can_be_restored_until_it_may_be_purged, setup, teardown),
         cmocka_unit_test_setup_teardown(a_purge_waits_for_its_age, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_model_is_purged_in_several_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stopped_purge_leaves_the_rest_for_later, setup, teardown),
