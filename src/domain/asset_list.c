@@ -15,7 +15,7 @@
     "AND (?10 IS NULL OR a.root_parent_id = ?10) AND (?11 IS NULL OR a.type = ?11) "                                   \
     "AND (?12 IS NULL OR EXISTS (SELECT 1 FROM collection_asset k WHERE k.collection_id = ?12 AND k.asset_id = "       \
     "a.id)) "                                                                                                          \
-    "AND (?13 IS NULL OR EXISTS (SELECT 1 FROM asset_tag g WHERE g.asset_id = a.id AND g.name = ?13))"
+    "AND (?13 IS NULL OR EXISTS (SELECT 1 FROM asset_tag h WHERE h.asset_id = a.id AND h.name = ?13))"
 #define IN_ORDER(table, where, column, id, less, more, direction)                                                      \
     "SELECT DISTINCT " column ", " id " FROM " table " WHERE " where OTHERS " AND (" column ", " id ") " less          \
     " (?1, ?2) AND " column " " more " ?3 ORDER BY " column " " direction ", " id " " direction " LIMIT ?4"
@@ -32,8 +32,22 @@
 
 /* One asset may be shown by many models. */
 #define SHOWN "shown_asset s JOIN asset a ON a.id = s.asset_id"
+/* Those with a rare tag are gathered and sorted: CROSS keeps the order of the tables. */
+#define TAGGED "asset_tag g CROSS JOIN shown_asset s CROSS JOIN asset a"
 
-enum shape { OWN, OF_AUTHOR, OF_TYPE, OF_MODEL, OF_INFERENCE, OF_PARENT, OF_ROOT, OF_COLLECTION, OF_SHOWN, shapes };
+enum shape {
+    OWN,
+    OF_AUTHOR,
+    OF_TYPE,
+    OF_MODEL,
+    OF_INFERENCE,
+    OF_PARENT,
+    OF_ROOT,
+    OF_COLLECTION,
+    OF_SHOWN,
+    OF_RARE_TAG,
+    shapes
+};
 
 static const char *const statements[shapes][2][2] = {
     [OWN] = ASSETS("a.project_id = ?5"),
@@ -46,6 +60,8 @@ static const char *const statements[shapes][2][2] = {
     [OF_COLLECTION] =
         ORDERS("collection_asset c JOIN asset a ON a.id = c.asset_id", "c.collection_id = ?12" MINE, "c", "c.asset_id"),
     [OF_SHOWN] = ORDERS(SHOWN, "?5 IS NOT NULL", "s", "s.asset_id"),
+    [OF_RARE_TAG] = ORDERS(TAGGED, "?5 IS NOT NULL AND g.name = ?13 AND s.asset_id = g.asset_id AND a.id = g.asset_id",
+                           "s", "s.asset_id"),
 };
 
 const char *asset_list_statement(size_t index)
@@ -70,11 +86,28 @@ static enum shape choose_shape(const struct asset_filter *filter)
                                     : OWN;
 }
 
+static struct error is_rare(struct db_tx *tx, const char *tag, bool *rare)
+{
+    enum { rare_max = 2000 }; /* assets: more are met soon enough by walking what is shown, up to 100,000 */
+    struct db_rows *rows;
+    bool row;
+    TRY(db_query(tx, &rows, "SELECT count(*) FROM (SELECT 1 FROM asset_tag WHERE name = ?1 LIMIT ?2) AS some",
+                 DB_BIND(db_t(tag), db_i(rare_max + 1))));
+    TRY(db_next(rows, &row));
+    *rare = db_int(rows, 0) <= rare_max;
+    return db_next(rows, &row);
+}
+
 static struct error take(struct page_walk *walk, const struct caller *caller, const struct asset_filter *filter,
                          const char *type, const char *tag)
 {
-    const char *sql = statements[choose_shape(filter)][filter->by_update][filter->ascending];
-    return page_walk_take(walk, sql,
+    enum shape shape = choose_shape(filter);
+    bool rare = false;
+    if (tag)
+        TRY(is_rare(walk->tx, tag, &rare));
+    if (rare)
+        shape = OF_RARE_TAG;
+    return page_walk_take(walk, statements[shape][filter->by_update][filter->ascending],
                           DB_BIND(db_t(caller->project_id), db_t(filter->author_id), db_t(filter->model_id),
                                   db_t(filter->inference_id), db_t(filter->parent_id), db_t(filter->root_parent_id),
                                   db_t(type), db_t(filter->collection_id), db_t(tag)));

@@ -112,3 +112,16 @@ def test_no_job_can_be_canceled_by_itself(world):
 def test_the_sdk_waits_for_a_training(world):
     sdk = Scenario(api_key=world.key, api_secret=world.secret, base_url=world.url + "/v1")
     assert sdk.jobs.retrieve(world.jobs["training"]).job.status == "success"
+
+
+def test_a_failed_job_says_why_and_what_to_do(tmp_path_factory, broken_base):
+    server = Server(tmp_path_factory.mktemp("failing") / "data", "--base", str(broken_base)).start()
+    client = server.client()
+    model = client.create_model()
+    client.add_image(model["id"], data_url(png()))
+    job = client.ok("PUT", f"/models/{model['id']}/train", json={"parameters": {"maxTrainSteps": 2}})["job"]
+    job = valid("Job", client.wait_for_job(job["jobId"]))
+    assert job["status"] == "failure" and job["metadata"]["error"] and job["statusHistory"][-1]["status"] == "failure"
+    assert valid("Model", client.ok("GET", f"/models/{model['id']}")["model"])["status"] == "failed"
+    assert pages(client, status="failure") == [job["jobId"]] and pages(client, status="success") == []
+    assert server.stop() == 0
