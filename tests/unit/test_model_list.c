@@ -374,6 +374,70 @@ static void no_list_of_assets_or_jobs_sorts_or_walks_a_table(void **state)
     assert_true(checked > 36);
 }
 
+/* 2,500 assets that one public model shows, all tagged "often", every fiftieth "seldom", four of each date. */
+static struct error write_shown(struct db_tx *tx, void *context)
+{
+    static const char *const statements[] = {
+        "INSERT INTO blob (sha256, size, created_at) VALUES ('b', 1, 1)",
+        "INSERT INTO model (id, project_id, type, status, privacy, created_at, updated_at, author_id) "
+        "VALUES ('m', ?1, 'custom', 'new', 'public', 1, 1, '')",
+        "INSERT INTO asset (id, project_id, author_id, blob_sha256, name, mime_type, type, source, size, width, "
+        "height, "
+        "created_at, updated_at) WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2499) "
+        "SELECT 'a' || i, ?1, '', 'b', '', 'image/png', 'uploaded', 'uploaded', 1, 1, 1, 1000 + i / 4, 9000 - i / 4 "
+        "FROM n",
+        "INSERT INTO asset_tag (asset_id, name) SELECT id, 'often' FROM asset WHERE project_id = ?1",
+        "INSERT INTO asset_tag (asset_id, name) SELECT id, 'seldom' FROM asset "
+        "WHERE project_id = ?1 AND CAST(substr(id, 2) AS INTEGER) % 50 = 0",
+        "INSERT INTO model_example (model_id, asset_id, position) SELECT 'm', id, 0 FROM asset WHERE project_id = ?1",
+    };
+    const struct db_value project = db_t(context);
+    for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++)
+        TRY(db_execute(tx, NULL, statements[i], &project, i > 0));
+    return model_index_shown(tx, "m");
+}
+
+static size_t count_shown(const char *const *tags, size_t tag_count, bool by_update, bool ascending)
+{
+    struct asset_filter filter = {.public = true,
+                                  .tags = tags,
+                                  .tag_count = tag_count,
+                                  .by_update = by_update,
+                                  .ascending = ascending,
+                                  .page_size = asset_page_max};
+    size_t count = 0;
+    for (struct asset last = {0};;) {
+        struct asset_page page;
+        assert_ok(asset_list(&world.domain, &world.arena, &world.callers[1], &filter, &page));
+        for (size_t i = 0; i < page.count; i++, count++) {
+            const struct asset *next = &page.assets[i];
+            const int64_t before = by_update ? last.updated_at : last.created_at;
+            const int64_t value = by_update ? next->updated_at : next->created_at;
+            const int order = value < before ? -1 : value > before ? 1 : last.id ? strcmp(next->id, last.id) : 1;
+            if (last.id && (ascending ? order <= 0 : order >= 0))
+                fail_msg("%s comes after %s", next->id, last.id);
+            assert_string_equal(next->privacy, "public");
+            last = *next;
+        }
+        if (!page.next_token)
+            return count;
+        filter.token = page.next_token;
+    }
+}
+
+static void public_assets_are_found_by_common_and_by_rare_tags(void **state)
+{
+    (void)state;
+    assert_ok(db_write(world.domain.db, write_shown, world.callers[0].project_id));
+    const char *const often[] = {"often"}, *const seldom[] = {"seldom"}, *const both[] = {"seldom", "often", "never"};
+    for (int order = 0; order < 4; order++) {
+        assert_int_equal(count_shown(NULL, 0, order / 2, order % 2), 2500);
+        assert_int_equal(count_shown(often, 1, order / 2, order % 2), 2500);
+        assert_int_equal(count_shown(seldom, 1, order / 2, order % 2), 50);
+        assert_int_equal(count_shown(both, 3, order / 2, order % 2), 2500);
+    }
+}
+
 static void a_score_rises_with_what_makes_a_model_worth_a_look(void **state)
 {
     (void)state;
@@ -397,6 +461,7 @@ int main(void)
                                         close_world),
         cmocka_unit_test_setup_teardown(no_list_of_models_sorts_or_walks_a_table, open_world, close_world),
         cmocka_unit_test_setup_teardown(no_list_of_assets_or_jobs_sorts_or_walks_a_table, open_world, close_world),
+        cmocka_unit_test_setup_teardown(public_assets_are_found_by_common_and_by_rare_tags, open_world, close_world),
         cmocka_unit_test(a_score_rises_with_what_makes_a_model_worth_a_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
