@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """By hand, not in CI: a base model of Stable Diffusion 1.5's full size, with seeded random weights, trains for some steps.
 
-    .venv/bin/python tests/large/sd15.py DIR [--pixels 256] [--steps 3] [--weights fp32|bf16] [--batch 1]
+    .venv/bin/python tests/large/sd15.py DIR [--pixels 256] [--steps 3] [--weights fp32|bf16] [--batch 1] [--recompute]
 
 DIR/base (2.1 GB, made once) and DIR/job are left there. Prints seconds a step and the peak of resident memory, and fails
 above 12 GB. docs/PERFORMANCE.md has the figures."""
@@ -204,7 +204,8 @@ def make_job(args, base):
         Image.fromarray(pixels.astype(numpy.uint8)).save(images / f"stripes {i}.png")
     (base / "unet" / "config.json").write_text(json.dumps({**UNET, "sample_size": args.pixels // 8}))
     (base / "maquette.json").write_text(json.dumps({"weights": args.weights}))
-    parameters = {"maxTrainSteps": args.steps, "rank": 4, "batchSize": args.batch, "learningRate": 1e-4, "seed": 1}
+    parameters = {"maxTrainSteps": args.steps, "rank": 4, "batchSize": args.batch, "learningRate": 1e-4, "seed": 1,
+                  "gradientCheckpointing": args.recompute}
     subprocess.run([ROOT / "build/maquette", "train", "--init", job, "--images", images, "--base", base,
                     "--parameters", json.dumps(parameters)], check=True)
     return job
@@ -217,6 +218,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--weights", default="fp32")
+    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     args = parser.parse_args()
     base = args.folder / "base"
     if not (base / "model_index.json").exists():
