@@ -205,37 +205,35 @@ static struct error make_class_picture(const struct pictures *pictures, const ch
     return io->save_png(io->context, path, rgb, request.width, request.height);
 }
 
-static struct error add_class_picture(struct pictures *pictures, const char *folder, const struct job *job,
-                                      const struct picture_io *io, const volatile sig_atomic_t *stop)
+size_t pictures_class_wanted(const struct pictures *pictures)
+{
+    size_t count = pictures->count < class_pictures_min ? class_pictures_min : pictures->count;
+    return count > class_pictures_max ? class_pictures_max : count;
+}
+
+static struct error begin_class(struct pictures *pictures, const char *folder)
+{
+    CLEANUP_FREE char *path = NULL;
+    pictures->class_items = calloc(pictures_class_wanted(pictures), sizeof *pictures->class_items);
+    if (!pictures->class_items || asprintf(&path, "%s/class", folder) < 0)
+        return no_memory();
+    return fs_make_dirs(path);
+}
+
+struct error pictures_add_class(struct pictures *pictures, const char *folder, const struct job *job,
+                                const struct picture_io *io, const volatile sig_atomic_t *stop)
 {
     size_t index = pictures->class_count;
-    struct picture *picture = &pictures->class_items[index];
     CLEANUP_FREE char *path = NULL;
+    if (!pictures->class_items)
+        TRY(begin_class(pictures, folder));
     if (asprintf(&path, "%s/class/%04zu.png", folder, index + 1) < 0)
         return no_memory();
     if (!fs_exists(path))
         TRY(make_class_picture(pictures, path, job, index, io, stop));
-    pictures->class_count++; /* from here on it is freed */
+    struct picture *picture = &pictures->class_items[pictures->class_count++]; /* from here on it is freed */
     TRY(io->load_rgb(io->context, path, &picture->rgb, &picture->width, &picture->height));
     return encode_centre(pictures, picture);
-}
-
-struct error pictures_make_class(struct pictures *pictures, const char *folder, const struct job *job,
-                                 const struct picture_io *io, const volatile sig_atomic_t *stop)
-{
-    size_t count = pictures->count < class_pictures_min ? class_pictures_min : pictures->count;
-    CLEANUP_FREE char *path = NULL;
-    count = count > class_pictures_max ? class_pictures_max : count;
-    pictures->class_items = calloc(count, sizeof *pictures->class_items);
-    if (!pictures->class_items || asprintf(&path, "%s/class", folder) < 0)
-        return no_memory();
-    TRY(fs_make_dirs(path));
-    while (pictures->class_count < count) {
-        if (*stop)
-            return error_make(ERR_CANCELED, "making the class pictures was interrupted");
-        TRY(add_class_picture(pictures, folder, job, io, stop));
-    }
-    return OK;
 }
 
 /* ---- a step's draw ---- */

@@ -53,10 +53,11 @@ char *pictures_caption(const struct job *job, size_t item);
 /* Encodes all captions again, with the text encoder as it is now. */
 struct error pictures_encode_captions(struct pictures *pictures, const struct job *job)
     __attribute__((warn_unused_result));
-/* Makes JOBDIR/class/0001.png and so on with the base as it is now, those that are not there yet, and reads them: as
- * many as training pictures, at least 8, at most 100. */
-struct error pictures_make_class(struct pictures *pictures, const char *folder, const struct job *job,
-                                 const struct picture_io *io, const volatile sig_atomic_t *stop)
+/* How many class pictures there should be: as many as training pictures, at least 8, at most 100. */
+size_t pictures_class_wanted(const struct pictures *pictures);
+/* Makes the next one, JOBDIR/class/0001.png and so on, with the base as it is now, unless it is there, and reads it. */
+struct error pictures_add_class(struct pictures *pictures, const char *folder, const struct job *job,
+                                const struct picture_io *io, const volatile sig_atomic_t *stop)
     __attribute__((warn_unused_result));
 
 struct draw { /* one place of one step's batch: what its random numbers depend on */

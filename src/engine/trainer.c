@@ -167,7 +167,15 @@ static struct error make_class_pictures(struct run *run)
     const struct trainer_options *options = run->options;
     if (!*run->job.parameters.class_prompt || !(run->job.parameters.prior_weight > 0))
         return OK;
-    return pictures_make_class(run->pictures, options->folder, &run->job, &options->io, options->stop);
+    for (size_t wanted = pictures_class_wanted(run->pictures); run->pictures->class_count < wanted;) {
+        char text[64];
+        if (stopped(run))
+            return error_make(ERR_CANCELED, "making the class pictures was interrupted");
+        TRY(pictures_add_class(run->pictures, options->folder, &run->job, &options->io, options->stop));
+        snprintf(text, sizeof text, "class picture %zu of %zu", run->pictures->class_count, wanted);
+        TRY(event_text(&run->events, "log", "text", text));
+    }
+    return OK;
 }
 
 static struct error make_plan(struct run *run)
