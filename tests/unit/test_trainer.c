@@ -97,8 +97,8 @@ static void assert_describes_sample(const struct json *sample)
     assert_int_equal(json_int(sample, "seed", 0), 3);
     assert_int_equal(json_int(sample, "steps", 0), 2);
     assert_int_equal(json_int(sample, "epoch", 0), 2);
-    assert_int_equal(json_int(sample, "width", 0), 64);
-    assert_int_equal(json_int(sample, "height", 0), 64);
+    assert_int_equal(json_int(sample, "width", 0), 32);
+    assert_int_equal(json_int(sample, "height", 0), 32);
     assert_true(json_number(sample, "guidance", 0) == 2); /* the base's, as resolved */
 }
 

@@ -379,8 +379,8 @@ static void pictures_keep_their_shape_unless_told_otherwise(void **state)
 {
     (void)state;
     static const char squares[] = ",\"maxTrainSteps\":2,\"aspectBuckets\":false", buckets[] = ",\"maxTrainSteps\":2";
-    const char *wide = trained_on("wide", "picture 9 160 96", buckets);
-    assert_false(same_file(wide, trained_on("wide-cut", "picture 9 160 96", squares), weights));
+    const char *wide = trained_on("wide", "picture 9 320 96", buckets);
+    assert_false(same_file(wide, trained_on("wide-cut", "picture 9 320 96", squares), weights));
     const char *square = trained_on("square", "picture 9 96 96", buckets);
     assert_same_file(square, trained_on("square-cut", "picture 9 96 96", squares), weights);
 }
@@ -392,7 +392,7 @@ static void shapes_may_be_mixed_and_interrupted(void **state)
     for (int i = 0; i < 2; i++) {
         const char *name = i ? "mixed-killed" : "mixed";
         make_job(name, parameters, "");
-        write_text(name, "dataset/0002.png", "picture 9 160 96");
+        write_text(name, "dataset/0002.png", "picture 9 320 96");
         if (i) {
             run_and_kill(name, 2);
             run_and_kill(name, 4);
