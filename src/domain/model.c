@@ -126,13 +126,19 @@ struct error model_find_idle(struct db_tx *tx, struct arena *arena, const struct
     return OK;
 }
 
+struct error model_find_whole(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                              struct model *model)
+{
+    TRY(model_find_readable(tx, arena, caller, id, model));
+    return model_read_data(tx, arena, model);
+}
+
 struct error model_get(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                        struct model *model)
 {
     struct db_tx *tx CLEANUP_DB_READ = NULL;
     TRY(db_read_begin(domain->db, &tx));
-    TRY(model_find_readable(tx, arena, caller, id, model));
-    return model_read_data(tx, arena, model);
+    return model_find_whole(tx, arena, caller, id, model);
 }
 
 /* Creation. */

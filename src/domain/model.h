@@ -59,6 +59,9 @@ struct error model_find_idle(struct db_tx *tx, struct arena *arena, const struct
 /* Anyone's, for work of the server itself. */
 struct error model_find(struct db_tx *tx, struct arena *arena, const char *id, struct model *model)
     __attribute__((warn_unused_result));
+/* As model_get, in a transaction: an answer to a change shows what that change made, not what others made after it. */
+struct error model_find_whole(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *id,
+                              struct model *model) __attribute__((warn_unused_result));
 /* All training images and pairs of a model that was found: its row keeps the first ones. */
 struct error model_read_data(struct db_tx *tx, struct arena *arena, struct model *model)
     __attribute__((warn_unused_result));

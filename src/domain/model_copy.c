@@ -252,7 +252,8 @@ static struct error copy_model(struct db_tx *tx, void *context)
     if (options->as_trained)
         TRY(copy_training(tx, &cloning, &source, copy));
     TRY(description_copy(tx, &cloning.map, source.id, copy->id));
-    return finish_copy(tx, &cloning, &source, copy);
+    TRY(finish_copy(tx, &cloning, &source, copy));
+    return model_find_whole(tx, work->arena, work->caller, copy->id, copy);
 }
 
 struct error model_copy(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
@@ -266,6 +267,5 @@ struct error model_copy(const struct domain *domain, struct arena *arena, const 
         .status = options->as_trained ? "trained" : "new",
         .created_at = clock_now_ms(),
     };
-    TRY(db_write(domain->db, copy_model, &(struct copy_work){arena, caller, id, options, copy, refusal}));
-    return model_get(domain, arena, caller, copy->id, copy);
+    return db_write(domain->db, copy_model, &(struct copy_work){arena, caller, id, options, copy, refusal});
 }

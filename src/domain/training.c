@@ -226,8 +226,10 @@ static struct error launch_work(struct db_tx *tx, void *context)
                    DB_BIND(db_t(launch->model_id), db_t(make_name(launch, &plan)),
                            db_t(make_description(launch, &plan)), db_t(plan.parameters), db_i(launch->now_ms))));
     if (plan.type->family == FAMILY_COMPOSITION)
-        return training_compose(tx, arena, launch->job, plan.type, launch->now_ms);
-    return queue(tx, launch, waiting + 1);
+        TRY(training_compose(tx, arena, launch->job, plan.type, launch->now_ms));
+    else
+        TRY(queue(tx, launch, waiting + 1));
+    return model_find_whole(tx, arena, launch->caller, launch->model_id, launch->model);
 }
 
 struct error training_launch(const struct domain *domain, const struct training_settings *settings, struct arena *arena,
@@ -237,8 +239,7 @@ struct error training_launch(const struct domain *domain, const struct training_
     char id[id_size];
     struct launch launch = {settings,       arena, caller, model_id, parameters, id_make(id, "job_"),
                             clock_now_ms(), job,   model,  refusal};
-    TRY(db_write(domain->db, launch_work, &launch));
-    return model_get(domain, arena, caller, model_id, model);
+    return db_write(domain->db, launch_work, &launch);
 }
 
 struct cancel {
@@ -246,6 +247,7 @@ struct cancel {
     const struct caller *caller;
     const char *model_id;
     int64_t now_ms;
+    struct model *model;
 };
 
 static struct error find_live_job(struct db_tx *tx, struct arena *arena, const char *model_id, struct job *job)
@@ -284,15 +286,14 @@ struct error training_stop(struct db_tx *tx, struct arena *arena, const struct m
 static struct error cancel_work(struct db_tx *tx, void *context)
 {
     const struct cancel *cancel = context;
-    struct model model;
-    TRY(model_find_owned(tx, cancel->arena, cancel->caller, cancel->model_id, &model));
-    return training_stop(tx, cancel->arena, &model, cancel->now_ms);
+    TRY(model_find_owned(tx, cancel->arena, cancel->caller, cancel->model_id, cancel->model));
+    TRY(training_stop(tx, cancel->arena, cancel->model, cancel->now_ms));
+    return model_find_whole(tx, cancel->arena, cancel->caller, cancel->model_id, cancel->model);
 }
 
 struct error training_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller,
                              const char *model_id, struct model *model)
 {
-    struct cancel cancel = {arena, caller, model_id, clock_now_ms()};
-    TRY(db_write(domain->db, cancel_work, &cancel));
-    return model_get(domain, arena, caller, model_id, model);
+    struct cancel cancel = {arena, caller, model_id, clock_now_ms(), model};
+    return db_write(domain->db, cancel_work, &cancel);
 }
