@@ -92,7 +92,10 @@ row("update_model", "an epoch without epochs", 400, "epoch", json={"epoch": "000
 row("update_model", "unknown", 404, NO_MODEL, json={"name": "x"}, modelId=UNKNOWN)
 row("update_model", "of another project, public", 403, "belongs to another project", json={"name": "x"}, modelId="$public", caller="stranger")
 row("delete_model", "unknown", 404, NO_MODEL, modelId=UNKNOWN)
-row("delete_model", "while it trains", 400, "Model is already training", modelId="$queued")
+row("delete_model", "while it trains", 200, modelId="$running")
+row("restore_model", "deleted", 200, modelId="$gone")
+row("restore_model", "not deleted", 400, "is not deleted$", modelId="$empty")
+row("restore_model", "unknown", 404, NO_MODEL, modelId=UNKNOWN)
 
 # copy, download, images, tags, transfer
 row("copy_model", "without examples", 200, json={"copyExamples": False}, modelId="$full")

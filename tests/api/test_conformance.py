@@ -22,7 +22,7 @@ from test_contract import ANSWERS, REFERENCE
 
 SDK = {
     "list_models": "models.list", "create_model": "models.create", "get_bulk_models": "models.get_bulk", "retrieve_model": "models.retrieve",
-    "update_model": "models.update", "delete_model": "models.delete", "copy_model": "models.copy", "download_model": "models.download",
+    "update_model": "models.update", "delete_model": "models.delete", "restore_model": "models.restore", "copy_model": "models.copy", "download_model": "models.download",
     "delete_model_images": "models.delete_images", "update_model_tags": "models.update_tags", "transfer_model": "models.transfer",
     "retrieve_description": "models.description.retrieve", "update_description": "models.description.update",
     "list_examples": "models.examples.list", "update_examples": "models.examples.update",
@@ -129,6 +129,8 @@ class World:
             self.train(name, maxTrainSteps=40000)
         else:
             self.ids[name] = self.made(name, 2 if name == "ready" else 0, type="sd-xl-lora")
+        if name == "gone":
+            self.owner.ok("DELETE", f"/models/{self.ids[name]}")
 
     def filled(self, value):
         if isinstance(value, dict):
@@ -262,7 +264,7 @@ def test_the_table(world, row, transport):
     operation_id, _, status, reason, params, body, caller, path = row
     if transport == "sdk" and (operation_id in NOT_IN_THE_SDK or caller == "nobody" or missing_argument(operation_id, body)):
         return
-    for name in ("fresh", "ready", "running", "composed"):
+    for name in ("fresh", "ready", "running", "composed", "gone"):
         if f"${name}" in json.dumps([params, body, path]):
             world.fresh(name)
     answered, answer = TRANSPORTS[transport](world, operation_id, caller, *(world.filled(part) for part in (path, params, body)))
@@ -275,7 +277,7 @@ def test_the_table(world, row, transport):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("operation_id", sorted(set(OPERATIONS) - {"training_action", "job_action", "download_model", *NOT_IN_THE_SDK}))
+@pytest.mark.parametrize("operation_id", sorted(set(OPERATIONS) - {"training_action", "job_action", "download_model", "restore_model", *NOT_IN_THE_SDK}))
 def test_the_good_call_of_every_operation(world, operation_id, transport):
     """Those left out need a model in a state of its own, and are rows of the table."""
     made = make_world(world.owner, world.sibling)
