@@ -163,8 +163,9 @@ def test_a_full_disk_fails_and_says_so(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("no small file system can be mounted here")
     try:
-        server = Server(disk / "data").start()
+        server = Server(disk / "data")
         server.log_path = tmp_path / "server.log"
+        server.start()
         client = server.client()
         model, job = start_training(client, {**SHORT, "rank": 64})
         failed = client.wait_for_job(job)
