@@ -8,7 +8,7 @@
 #include "commands.h"
 #include "default_base.h"
 #include "engine/base_model.h"
-#include "engine/lora_file.h"
+#include "engine/lora_merge.h"
 #include "interrupt.h"
 #include "options.h"
 #include "picture_files.h"
@@ -96,53 +96,26 @@ static struct error split_scale(char *text, float *scale)
     return OK;
 }
 
-static struct error merge_all(struct model *model, struct lora *const *loras, const float *scales, size_t count)
-{
-    size_t total = 0, at = 0;
-    for (size_t i = 0; i < count; i++)
-        total += loras[i]->count;
-    CLEANUP_FREE struct lora_delta *deltas = calloc(total + 1, sizeof *deltas);
-    if (!deltas)
-        return error_make(ERR_INTERNAL, "not enough memory for the LoRAs");
-    for (size_t i = 0; i < count; i++) {
-        for (size_t j = 0; j < loras[i]->count; j++) {
-            deltas[at] = loras[i]->deltas[j];
-            deltas[at++].scale *= scales[i];
-        }
-    }
-    return model_merge(model, deltas, total);
-}
-
-static struct error open_loras(struct model *model, char *list, struct lora **loras, float *scales, size_t *count)
-{
-    char *rest;
-    for (char *item = strtok_r(list, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
-        if (*count == loras_max)
-            return error_make(ERR_INVALID, "at most %d LoRAs", loras_max);
-        TRY(split_scale(item, &scales[*count]));
-        TRY(lora_open(model, item, &loras[*count]));
-        if (loras[*count]->skipped)
-            fprintf(stderr, "maquette: %s: %zu tensors belong to no layer of this base model\n", item,
-                    loras[*count]->skipped);
-        (*count)++;
-    }
-    return OK;
-}
-
 static struct error apply_loras(struct model *model, const char *list)
 {
-    struct lora *loras[loras_max] = {0};
-    float scales[loras_max];
+    struct lora_choice choices[loras_max];
     size_t count = 0;
+    char *rest;
     CLEANUP_FREE char *copy = strdup(list ? list : "");
     if (!copy)
         return error_make(ERR_INTERNAL, "not enough memory for the LoRAs");
-    struct error error = open_loras(model, copy, loras, scales, &count);
-    if (!error.code && count)
-        error = merge_all(model, loras, scales, count);
+    for (char *item = strtok_r(copy, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
+        if (count == loras_max)
+            return error_make(ERR_INVALID, "at most %d LoRAs", loras_max);
+        choices[count] = (struct lora_choice){.path = item};
+        TRY(split_scale(item, &choices[count++].scale));
+    }
+    TRY(lora_merge(model, choices, count));
     for (size_t i = 0; i < count; i++)
-        lora_destroy(loras[i]);
-    return error;
+        if (choices[i].skipped)
+            fprintf(stderr, "maquette: %s: %zu tensors belong to no layer of this base model\n", choices[i].path,
+                    choices[i].skipped);
+    return OK;
 }
 
 static struct error render(struct base_model *base, struct generation *generation)

@@ -7,7 +7,8 @@
 #include "base/arena.h"
 #include "commands.h"
 #include "default_base.h"
-#include "engine/trainer.h"
+#include "engine/generation_folder.h"
+#include "engine/generator.h"
 #include "interrupt.h"
 #include "job_make.h"
 #include "options.h"
@@ -32,9 +33,11 @@ static const struct option option_list[] = {
 static const struct option_set option_set = {
     .usage = "maquette train JOBDIR [--threads N]\n"
              "       maquette train --init JOBDIR --images DIR [options]",
-    .about =
-        "Runs one training from its job folder, or goes on where it was stopped. Progress is in JOBDIR/events.ndjson,\n"
-        "the results are in JOBDIR/out. SIGTERM saves the state and ends it.",
+    .about = "Runs one training from its job folder, or goes on where it was stopped; draws the pictures of a folder "
+             "whose\n"
+             "job.json says kind generation. Progress is in JOBDIR/events.ndjson, the results are in JOBDIR/out. "
+             "SIGTERM\n"
+             "saves the state and ends it.",
     .list = option_list,
 };
 
@@ -87,7 +90,7 @@ static int run_folder(const struct options *options, const char *folder)
         .stop = interrupt_flag(),
         .io = picture_files(),
     };
-    enum trainer_exit outcome = trainer_run(&trainer, &error);
+    enum trainer_exit outcome = generation_is(folder) ? generator_run(&trainer, &error) : trainer_run(&trainer, &error);
     if (outcome == TRAINER_FAILED)
         fprintf(stderr, "maquette: %s\n", error.text);
     return outcome;

@@ -116,11 +116,32 @@ void base_model_destroy(struct base_model *base)
     free(base);
 }
 
-struct error base_model_bytes_needed(const char *folder, uint64_t *bytes)
+/* ---- memory ---- */
+
+uint64_t base_model_free_memory(void)
+{
+    unsigned long long kilobytes = 0;
+    char line[128];
+    CLEANUP_FILE FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemAvailable: %llu", &kilobytes) == 1)
+            return kilobytes * 1024;
+    }
+    return UINT64_MAX;
+}
+
+struct error base_model_check_memory(const char *folder, bool training, uint64_t most)
 {
     struct base_hints hints;
+    uint64_t needed, have = most ? most : base_model_free_memory();
     TRY(read_hints(folder, &hints));
-    return model_bytes_needed(folder, hints.half_weights, true, bytes);
+    TRY(model_bytes_needed(folder, hints.half_weights, training, &needed));
+    if (needed <= have)
+        return OK;
+    return error_make(ERR_INTERNAL,
+                      "not enough memory: this base model needs %llu MB, %llu MB are free; \"weights\": "
+                      "\"bf16\" in its maquette.json halves that",
+                      (unsigned long long)needed >> 20, (unsigned long long)have >> 20);
 }
 
 /* ---- text ---- */
@@ -322,6 +343,8 @@ static struct error walk(struct base_model *base, const struct picture_request *
             return error_make(ERR_CANCELED, "sampling was interrupted");
         TRY(predict(base, request, guided, sampler, i, x));
         sampler_step(sampler, i, guided->prediction, x);
+        if (request->on_step)
+            request->on_step(request->on_step_context, i + 1, sampler->steps);
     }
     return OK;
 }

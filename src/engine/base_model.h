@@ -46,8 +46,11 @@ struct error base_model_open(const char *folder, struct pool *pool, struct base_
 struct error base_model_open_fresh(const char *folder, uint64_t seed, struct pool *pool, struct base_model **out)
     __attribute__((warn_unused_result));
 void base_model_destroy(struct base_model *base);
-/* What opening the folder for a training will take, before it is taken. */
-struct error base_model_bytes_needed(const char *folder, uint64_t *bytes) __attribute__((warn_unused_result));
+/* Before the memory is taken: ERR_INTERNAL when opening the folder, for a training or to draw, needs more than most;
+ * 0 stands for what the machine has free. */
+struct error base_model_check_memory(const char *folder, bool training, uint64_t most)
+    __attribute__((warn_unused_result));
+uint64_t base_model_free_memory(void); /* bytes that this machine could still give; UINT64_MAX when it does not say */
 
 /* The text with the base's prefix is encoded with the weights as they are now, LoRAs included. */
 struct error condition_init(struct base_model *base, const char *text, struct condition *condition)
@@ -65,6 +68,8 @@ struct picture_request {
     unsigned steps;       /* 0 for the base's */
     double guidance;      /* 0 for the base's; at most 1 means without negative prompt */
     enum sampler_kind sampler;
+    void (*on_step)(void *context, unsigned step, unsigned steps); /* after each step; NULL: nobody looks */
+    void *on_step_context;
 };
 
 /* Fills in zeros from the base's hints; ERR_INVALID when a value is out of range. */

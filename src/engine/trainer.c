@@ -58,44 +58,20 @@ static struct error phase(struct run *run, const char *name)
 
 /* ---- preparing ---- */
 
-static uint64_t free_memory(void)
-{
-    unsigned long long kilobytes = 0;
-    char line[128];
-    CLEANUP_FILE FILE *file = fopen("/proc/meminfo", "re");
-    while (file && fgets(line, sizeof line, file)) {
-        if (sscanf(line, "MemAvailable: %llu", &kilobytes) == 1)
-            return kilobytes * 1024;
-    }
-    return UINT64_MAX;
-}
-
-static struct error check_memory(const struct run *run)
-{
-    uint64_t needed, have = run->options->memory_bytes ? run->options->memory_bytes : free_memory();
-    TRY(base_model_bytes_needed(run->job.base_path, &needed));
-    if (needed <= have)
-        return OK;
-    return error_make(ERR_INTERNAL,
-                      "not enough memory: this base model needs %llu MB, %llu MB are free; \"weights\": "
-                      "\"bf16\" in its maquette.json halves that",
-                      (unsigned long long)needed >> 20, (unsigned long long)have >> 20);
-}
-
 /* For the plan of a step, when the weights are there. */
 static uint64_t memory_for_steps(const struct run *run)
 {
     uint64_t most = run->options->memory_bytes, weights = model_weight_bytes(run->base->model);
     if (most)
         return most > weights ? most - weights : 1;
-    return free_memory();
+    return base_model_free_memory();
 }
 
 static struct error open_base(struct run *run)
 {
     unsigned threads = run->options->threads ? run->options->threads : run->job.threads;
     run->stage = STAGE_BASE;
-    TRY(check_memory(run));
+    TRY(base_model_check_memory(run->job.base_path, true, run->options->memory_bytes));
     TRY(pool_create(threads, &run->pool));
     if (run->options->kernels && !kernels_choose(run->pool, run->options->kernels))
         return error_make(ERR_INVALID, "this CPU or build has no %.20s kernels", run->options->kernels);

@@ -10,6 +10,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "engine/generation_folder.h"
+#include "engine/generator.h"
 
 enum { patience_ms = 60000 };
 
@@ -149,7 +151,7 @@ enum trainer_exit run_with(const char *job, unsigned threads, struct trainer_opt
     options.stop = &job_stop;
     options.io.load_rgb = load_rgb;
     options.io.save_png = save_png;
-    return trainer_run(&options, &error);
+    return generation_is(folder) ? generator_run(&options, &error) : trainer_run(&options, &error);
 }
 
 enum trainer_exit run(const char *job, unsigned threads)
