@@ -109,7 +109,7 @@ class Contract:
         """One field: its declarations and its line in the table."""
         shape = self.shape(schema)
         kind, name = self.kind(shape), snake(wire)
-        nullable = isinstance(shape.get("type"), list)
+        nullable = isinstance(shape.get("type"), list) and "null" in shape["type"]
         inner = schema if kind != "OBJECTS" else shape
         lines, mark = self.members(kind, inner, name, f"{struct.removeprefix('api_')}_{name}", required, nullable)
         item = self.shape(shape["items"]) if kind.endswith("S") else shape
@@ -118,7 +118,8 @@ class Contract:
             parts.append(f".mark_offset = offsetof(struct {struct}, {mark})")
             parts += [] if kind.endswith("S") else [".has_mark = true"]
         flags = {"required": required, "nullable": nullable, "empty_when_absent": schema.get("x-empty-when-absent"),
-                 "whole": item.get("multipleOf") == 1, "above_min": "exclusiveMinimum" in item}
+                 "whole": item.get("multipleOf") == 1, "above_min": "exclusiveMinimum" in item,
+                 "number_too": kind == "STRING" and "number" in shape["type"]}
         parts += [f".{flag} = true" for flag, on in flags.items() if on]
         low, high = item.get("exclusiveMinimum", item.get("minimum")), item.get("maximum")
         parts.append(f".min = {low if low is not None else '-HUGE_VAL'}, .max = {high if high is not None else 'HUGE_VAL'}")
@@ -172,7 +173,7 @@ class Contract:
         if self.kind(shape) == "RAW":
             raise Refused(f"{path}: a body cannot hold values of no fixed shape")
         if isinstance(shape.get("type"), list) and self.kind(shape) != "STRING":
-            raise Refused(f"{path}: only strings can be null")
+            raise Refused(f"{path}: only strings can be null or numbers too")
         if id(shape) in seen:
             return
         for name, field in shape.get("properties", {}).items():
@@ -196,6 +197,7 @@ class Operation:
         node = item[method]
         self.path, self.method, self.id = path, method.upper(), node["operationId"]
         self.public = node.get("security") == []
+        self.field_prefix = node.get("x-field-prefix")
         self.public_token = {"publicToken": []} in node.get("security", [])
         parameters = [contract.resolve(p) for p in item.get("parameters", []) + node.get("parameters", [])]
         self.tables = {}
@@ -243,6 +245,7 @@ class Operation:
     def row(self):
         parts = [f".method = \"{self.method}\"", f".template = {quoted(self.path)}", f".operation = \"{self.id}\"", f".run = run_{self.id}"]
         parts += [f".{flag} = true" for flag in ("public", "public_token", "body_required") if getattr(self, flag)]
+        parts += [f".field_prefix = {quoted(self.field_prefix)}"] if self.field_prefix else []
         for place, name in self.tables.items():
             parts.append(f".{place} = &{name}_fields, .{place}_offset = offsetof(struct api_{self.id}_request, {place})")
         if "body" in self.tables:
@@ -287,6 +290,7 @@ def routes_header(operations):
     handlers = "".join(f"struct error handle_{o.id}({', '.join(o.arguments)}) __attribute__((warn_unused_result));\n" for o in operations)
     return (HEADING + "#pragma once\n#include \"api_types.h\"\n#include \"base/error.h\"\n#include \"base/fields.h\"\nstruct call;\n"
             + "struct route {\n    const char *method, *template, *operation;\n    bool public, public_token, body_required; /* no credentials; public-auth-token will do */\n"
+            + "    const char *field_prefix; /* before the text of an error about a field; NULL: nothing */\n"
             + "    const struct fields *path, *query, *body, *answer; /* NULL: none */\n"
             + "    size_t path_offset, query_offset, body_offset, has_body_offset, request_size;\n"
             + "    struct error (*run)(struct call *call, const void *request, void *answer);\n};\n"

@@ -35,6 +35,7 @@ struct field {
     bool empty_when_absent; /* written as {} or [] rather than left out */
     bool whole;             /* integers only */
     bool above_min;         /* min itself is not allowed */
+    bool number_too;        /* a string that may be written as a number: its digits are kept */
     size_t offset;
     size_t mark_offset;        /* of bool has_NAME, or of an array's size_t NAME_count */
     double min, max;           /* inclusive; of the items when an array */

@@ -177,11 +177,19 @@ static int on_string(void *context, const unsigned char *text, size_t size)
     return 1;
 }
 
+static bool is_string_or_number(const struct reader *reader)
+{
+    const struct frame *top = reader->depth ? &reader->frames[reader->depth - 1] : NULL;
+    return top && top->fields && top->field && top->field->number_too;
+}
+
 static int on_number(void *context, const char *text, size_t size)
 {
     struct reader *reader = context;
     if (reader->skipped)
         return 1;
+    if (is_string_or_number(reader))
+        return on_string(context, (const unsigned char *)text, size);
     double *target = place(reader, FIELD_NUMBER, FIELD_NUMBERS);
     if (!target)
         return !reader->error.code;

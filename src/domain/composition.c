@@ -75,31 +75,38 @@ static struct error walk_all(struct walk *walk, const char *concepts)
     return walk_concepts(walk, concepts, 1, 1);
 }
 
-struct error composition_parts(struct db_tx *tx, struct arena *arena, const struct model *model,
+struct error composition_parts(struct db_tx *tx, struct arena *arena, const char *concepts,
                                struct composition_part **parts, size_t *count)
 {
     struct walk walk = {.tx = tx, .arena = arena};
-    TRY(walk_all(&walk, model->concepts ? model->concepts : "[]"));
+    TRY(walk_all(&walk, concepts ? concepts : "[]"));
     *parts = walk.parts;
     *count = walk.count;
     return OK;
 }
 
-static const char *field_of(struct arena *arena, size_t index, const char *name)
+/* A list of concepts and the name it was sent under. */
+struct sent {
+    struct arena *arena;
+    const char *field; /* "concepts" */
+    const struct json *list;
+};
+
+static const char *field_of(const struct sent *sent, size_t index, const char *name)
 {
-    return arena_printf(arena, "concepts[%zu].%s", index, name);
+    return arena_printf(sent->arena, "%s[%zu].%s", sent->field, index, name);
 }
 
-static struct error check_alone(struct arena *arena, const struct training_type *type, const struct json *list)
+static struct error check_alone(const struct sent *sent, const struct training_type *type)
 {
     size_t index = 0;
-    JSON_EACH (concept, list) {
+    JSON_EACH (concept, sent->list) {
         if (type->family == FAMILY_KONTEXT && json_number(concept, "scale", 0) < 0)
-            return error_field(field_of(arena, index, "scale"), "must be at least 0 for models of type %s",
+            return error_field(field_of(sent, index, "scale"), "must be at least 0 for models of type %s",
                                type->model_type);
-        for (const struct json *other = list->first; other != concept; other = other->next)
+        for (const struct json *other = sent->list->first; other != concept; other = other->next)
             if (strcmp(json_string(other, "modelId", ""), json_string(concept, "modelId", "")) == 0)
-                return error_field(field_of(arena, index, "modelId"), "is there twice");
+                return error_field(field_of(sent, index, "modelId"), "is there twice");
         index++;
     }
     return OK;
@@ -114,24 +121,25 @@ static struct error find_fitting(struct db_tx *tx, struct arena *arena, const st
     return error.code == ERR_NOT_FOUND ? OK : error;
 }
 
-static struct error check_state(struct arena *arena, size_t index, const struct json *concept,
+static struct error check_state(const struct sent *sent, size_t index, const struct json *concept,
                                 const struct model *model)
 {
     const char *epoch = json_string(concept, "modelEpoch", NULL);
     if (strcmp(model->status, "trained") != 0)
-        return error_field(field_of(arena, index, "modelId"), "names %s, which is not trained yet", model->id);
-    if (epoch && !model_has_epoch(arena, model, epoch))
-        return error_field(field_of(arena, index, "modelEpoch"), "must be one of the epochs of %s", model->id);
+        return error_field(field_of(sent, index, "modelId"), "names %s, which is not trained yet", model->id);
+    if (epoch && !model_has_epoch(sent->arena, model, epoch))
+        return error_field(field_of(sent, index, "modelEpoch"), "must be one of the epochs of %s", model->id);
     return OK;
 }
 
-static struct error check_models(struct db_tx *tx, struct arena *arena, const struct caller *caller,
-                                 const char *self_id, const struct training_type *type, const struct json *list)
+static struct error check_models(struct db_tx *tx, const struct sent *sent, const struct caller *caller,
+                                 const char *self_id, const struct training_type *type)
 {
+    struct arena *arena = sent->arena;
     const char *invalid = NULL;
     struct error state = OK;
     size_t index = 0;
-    JSON_EACH (concept, list) {
+    JSON_EACH (concept, sent->list) {
         const char *id = json_string(concept, "modelId", "");
         struct model model;
         bool fits;
@@ -140,7 +148,7 @@ static struct error check_models(struct db_tx *tx, struct arena *arena, const st
         if (!fits && !is_self)
             invalid = arena_printf(arena, "%s%s%.64s", invalid ? invalid : "", invalid ? ", " : "", id);
         else if (!is_self && !state.code)
-            state = check_state(arena, index, concept, &model);
+            state = check_state(sent, index, concept, &model);
         index++;
     }
     if (invalid)
@@ -148,15 +156,22 @@ static struct error check_models(struct db_tx *tx, struct arena *arena, const st
     return state;
 }
 
+struct error composition_check_list(struct db_tx *tx, struct arena *arena, const struct caller *caller,
+                                    const char *self_id, const struct training_type *type, const char *field,
+                                    const char *concepts)
+{
+    struct sent sent = {.arena = arena, .field = field};
+    TRY(json_parse(arena, concepts, strlen(concepts), &sent.list));
+    if (!type->concepts && sent.list->count)
+        return error_field(field, "cannot be set for models of type %s", type->model_type);
+    TRY(check_alone(&sent, type));
+    return check_models(tx, &sent, caller, self_id, type);
+}
+
 struct error composition_check(struct db_tx *tx, struct arena *arena, const struct caller *caller, const char *self_id,
                                const struct training_type *type, const char *concepts)
 {
-    const struct json *list;
-    TRY(json_parse(arena, concepts, strlen(concepts), &list));
-    if (!type->concepts && list->count)
-        return error_field("concepts", "cannot be set for models of type %s", type->model_type);
-    TRY(check_alone(arena, type, list));
-    TRY(check_models(tx, arena, caller, self_id, type, list));
+    TRY(composition_check_list(tx, arena, caller, self_id, type, "concepts", concepts));
     if (type->family != FAMILY_COMPOSITION)
         return OK;
     struct walk walk = {.tx = tx, .arena = arena, .caller = caller, .self_id = self_id};

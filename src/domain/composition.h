@@ -17,11 +17,16 @@ struct error composition_check(struct db_tx *tx, struct arena *arena, const stru
                                const struct training_type *type, const char *concepts)
     __attribute__((warn_unused_result));
 
+/* The models alone, for concepts that a field of another name holds; not what is inside of compositions. */
+struct error composition_check_list(struct db_tx *tx, struct arena *arena, const struct caller *caller,
+                                    const char *self_id, const struct training_type *type, const char *field,
+                                    const char *concepts) __attribute__((warn_unused_result));
+
 struct composition_part {
     struct model model; /* of a LoRA */
     const char *epoch;  /* NULL: the end of its training */
     double scale;       /* of all levels together */
 };
-/* All LoRAs below the model, whosever they are, in the order of its concepts. */
-struct error composition_parts(struct db_tx *tx, struct arena *arena, const struct model *model,
+/* All LoRAs below the concepts of a model (NULL: none), whosever they are, in their order. */
+struct error composition_parts(struct db_tx *tx, struct arena *arena, const char *concepts,
                                struct composition_part **parts, size_t *count) __attribute__((warn_unused_result));

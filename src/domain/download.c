@@ -70,7 +70,7 @@ static struct error choose(struct db_tx *tx, struct arena *arena, const char *ep
 static struct error find_composition(struct db_tx *tx, struct arena *arena, struct download_contents *contents)
 {
     struct composition_part *found;
-    TRY(composition_parts(tx, arena, &contents->model, &found, &contents->part_count));
+    TRY(composition_parts(tx, arena, contents->model.concepts, &found, &contents->part_count));
     contents->parts = arena_array(arena, contents->part_count + 1, sizeof *contents->parts);
     for (size_t i = 0; i < contents->part_count; i++) {
         struct download_part *part = &contents->parts[i];

@@ -133,13 +133,6 @@ struct error job_list(const struct domain *domain, struct arena *arena, const st
     return job_list_ids(tx, arena, ids, page->count, page->jobs);
 }
 
-struct error job_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
-                        struct job *job)
-{
-    TRY(job_get(domain, arena, caller, id, job));
-    return error_make(ERR_INVALID, "Cannot cancel this type of job");
-}
-
 /* Changes. */
 
 bool job_status_is_final(const char *status)
@@ -221,6 +214,18 @@ struct error job_list_running(struct db_tx *tx, struct arena *arena, struct job 
     return read_all(arena, rows, job_running_max, jobs, count);
 }
 
+struct error job_count_queued(struct db_tx *tx, int64_t *count)
+{
+    struct db_rows *rows;
+    bool row;
+    TRY(db_query(tx, &rows, "SELECT COUNT(*) FROM job WHERE status IN ('pending', 'queued')", NULL, 0));
+    TRY(db_next(rows, &row));
+    *count = row ? db_int(rows, 0) : 0;
+    while (row)
+        TRY(db_next(rows, &row));
+    return OK;
+}
+
 struct error job_renumber_queue(struct db_tx *tx, int64_t now_ms)
 {
     return db_execute(tx, NULL,
@@ -229,6 +234,38 @@ struct error job_renumber_queue(struct db_tx *tx, int64_t now_ms)
                       "FROM (SELECT model_id, type, ROW_NUMBER() OVER (ORDER BY queued_at, id) AS position FROM job "
                       "WHERE status IN ('pending', 'queued')) AS q WHERE model.id = q.model_id AND q.type <> ?2",
                       DB_BIND(db_i(now_ms), db_t(job_type_generation)));
+}
+
+/* Canceling. */
+
+struct cancel {
+    struct arena *arena;
+    const struct caller *caller;
+    const char *id;
+    struct job *job;
+};
+
+static struct error cancel_work(struct db_tx *tx, void *context)
+{
+    const struct cancel *cancel = context;
+    struct job *job = cancel->job;
+    const int64_t now_ms = clock_now_ms();
+    TRY(job_find(tx, cancel->arena, cancel->id, job));
+    TRY(job_check_readable(cancel->caller, job));
+    if (strcmp(job->type, job_type_generation) != 0)
+        return error_make(ERR_INVALID, "Cannot cancel this type of job");
+    if (job_status_is_final(job->status))
+        return error_make(ERR_INVALID, "Job has ended already: its status is %s", job->status);
+    if (strcmp(job->status, "queued") != 0 && strcmp(job->status, "pending") != 0)
+        return db_execute(tx, NULL, "UPDATE job SET cancel_requested = 1 WHERE id = ?1", DB_BIND(db_t(job->id)));
+    TRY(job_update(tx, cancel->arena, job, "canceled", now_ms));
+    return job_renumber_queue(tx, now_ms);
+}
+
+struct error job_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
+                        struct job *job)
+{
+    return db_write(domain->db, cancel_work, &(struct cancel){arena, caller, id, job});
 }
 
 static bool is_changed(const char *key, const struct json_change *changes, size_t count)

@@ -12,6 +12,7 @@
 
 enum {
     job_page_max = 200,
+    job_queue_max = 10000, /* waiting, all projects */
     job_types_max = 40,
     job_running_max = 128,      /* at a time; the scheduler's slots are fewer */
     job_history_max = 200,      /* changes of status; a job makes about 8 */
@@ -56,8 +57,9 @@ struct error job_list(const struct domain *domain, struct arena *arena, const st
 
 /* For the test that looks at query plans: every statement that lists are made of, until NULL. */
 const char *job_list_statement(size_t index);
-/* Jobs that only make pictures can be canceled, and none does so here: ERR_INVALID for every job, as for trainings and
- * downloads of the real service. A training is canceled through its model. */
+/* One that makes pictures: a queued one is canceled at once, a running one is asked to end (the scheduler sees to it).
+ * ERR_INVALID for the others, as in the real service (a training is canceled through its model), and when it has ended.
+ */
 struct error job_cancel(const struct domain *domain, struct arena *arena, const struct caller *caller, const char *id,
                         struct job *job) __attribute__((warn_unused_result));
 
@@ -85,6 +87,8 @@ struct error job_list_queued(struct db_tx *tx, struct arena *arena, int64_t limi
 /* Those that were taken from the queue and are not done. */
 struct error job_list_running(struct db_tx *tx, struct arena *arena, struct job **jobs, size_t *count)
     __attribute__((warn_unused_result));
+/* How many wait, of all projects. */
+struct error job_count_queued(struct db_tx *tx, int64_t *count) __attribute__((warn_unused_result));
 /* Tells every queued training's model its place, after the queue moved. */
 struct error job_renumber_queue(struct db_tx *tx, int64_t now_ms) __attribute__((warn_unused_result));
 

@@ -12,8 +12,7 @@ enum { result_bytes_max = 1 << 20, folder_arena_bytes = 96 << 20 };
 
 const struct run_kind *run_kind_of(const struct job *job)
 {
-    (void)job; /* all that runs so far are trainings */
-    return &training_kind;
+    return strcmp(job->type, job_type_generation) == 0 ? &generation_kind : &training_kind;
 }
 
 /* The folder. */
@@ -82,7 +81,7 @@ static struct error apply_work(struct db_tx *tx, void *context)
     if (batch->file_count)
         TRY(work->kind->take(tx, work, &job));
     TRY(job_update(tx, work->arena, &job, status, work->now_ms));
-    return work->kind->progress(tx, work, &job);
+    return work->kind->progress ? work->kind->progress(tx, work, &job) : OK;
 }
 
 struct error run_apply(const struct domain *domain, struct arena *arena, const struct job *job,
@@ -102,7 +101,8 @@ static struct error begin_work(struct db_tx *tx, void *context)
         return OK;
     job.started_at = work->now_ms;
     TRY(job_update(tx, work->arena, &job, "warming-up", work->now_ms));
-    TRY(work->kind->begin(tx, work, &job));
+    if (work->kind->begin)
+        TRY(work->kind->begin(tx, work, &job));
     return job_renumber_queue(tx, work->now_ms);
 }
 
@@ -196,7 +196,8 @@ static struct error read_output(struct arena *arena, const char *dir, const char
 struct error run_succeed(const struct domain *domain, struct arena *arena, const char *dir, const struct job *job)
 {
     struct run_work work = work_on(arena, job);
-    TRY(work.kind->collect(domain, arena, dir, job, &work.result));
+    if (work.kind->collect)
+        TRY(work.kind->collect(domain, arena, dir, job, &work.result));
     TRY(read_output(arena, dir, &work.output));
     return db_write(domain->db, succeed_work, &work);
 }

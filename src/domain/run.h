@@ -50,7 +50,8 @@ struct run_work {
     const void *result;            /* of a success: what collect found */
 };
 
-/* The steps that differ. begin, take, progress and end are part of the write that changes the job's row. */
+/* The steps that differ; NULL where a kind has nothing to do. begin, take, progress and end are part of the write that
+ * changes the job's row. */
 struct run_kind {
     const char *noun, *runner;    /* "training", "trainer": for messages */
     const char *input_hint;       /* when what goes into the folder is at fault */
@@ -69,7 +70,7 @@ struct run_kind {
     struct error (*end)(struct db_tx *tx, const struct run_work *work, struct job *job, const char *status);
 };
 
-extern const struct run_kind training_kind;
+extern const struct run_kind training_kind, generation_kind;
 const struct run_kind *run_kind_of(const struct job *job);
 
 /* JOBS_DIR/JOB_ID */

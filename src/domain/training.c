@@ -10,6 +10,16 @@
 
 enum { retry_queue_s = 60 };
 
+struct error training_base(const struct training_settings *settings, const struct training_type *type,
+                           const char **base)
+{
+    *base = type->family == FAMILY_SDXL ? settings->base_sdxl : settings->base_sd15;
+    if (!*base)
+        return error_make(ERR_INVALID, "No base model is configured for type %s: start the server with --base DIR",
+                          type->model_type);
+    return OK;
+}
+
 /* Everything that must hold before a training starts, found out in one snapshot. */
 struct plan {
     const struct training_type *type;
@@ -18,11 +28,11 @@ struct plan {
     const char *base;       /* directory; NULL for a composition */
 };
 
-static struct error count_rows(struct db_tx *tx, const char *sql, const char *model_id, int64_t *count)
+static struct error count_pairs(struct db_tx *tx, const char *model_id, int64_t *count)
 {
     struct db_rows *rows;
     bool row;
-    TRY(db_query(tx, &rows, sql, model_id ? &(struct db_value){DB_TEXT, model_id, 0, 0} : NULL, model_id != NULL));
+    TRY(db_query(tx, &rows, "SELECT COUNT(*) FROM training_pair WHERE model_id = ?1", DB_BIND(db_t(model_id))));
     TRY(db_next(rows, &row));
     *count = row ? db_int(rows, 0) : 0;
     return OK;
@@ -37,7 +47,7 @@ static struct error count_data(struct db_tx *tx, struct arena *arena, const stru
         TRY(json_parse(arena, model->concepts, strlen(model->concepts), &concepts));
     data->concepts = concepts ? (int64_t)concepts->count : 0;
     data->has_class = model->class_slug != NULL;
-    return count_rows(tx, "SELECT COUNT(*) FROM training_pair WHERE model_id = ?1", model->id, &data->pairs);
+    return count_pairs(tx, model->id, &data->pairs);
 }
 
 /* What the model stored for its next training, under what this request says. */
@@ -85,11 +95,7 @@ static struct error find_base(const struct training_settings *settings, const st
                           "No trainer is configured for models of type %s: the embedded engine trains sd-1_5-lora and "
                           "sd-xl-lora, create the model with one of these",
                           type->model_type);
-    *base = type->family == FAMILY_SDXL ? settings->base_sdxl : settings->base_sd15;
-    if (!*base)
-        return error_make(ERR_INVALID, "No base model is configured for type %s: start the server with --base DIR",
-                          type->model_type);
-    return OK;
+    return training_base(settings, type, base);
 }
 
 /* A model may carry parameters for its next training. Those of the last one are not asked for again, except by a copy
@@ -190,11 +196,11 @@ static const char *make_description(const struct launch *launch, const struct pl
 
 static struct error check_queue(struct db_tx *tx, int64_t *waiting, struct plan_refusal *refusal)
 {
-    TRY(count_rows(tx, "SELECT COUNT(*) FROM job WHERE status IN ('pending', 'queued')", NULL, waiting));
-    if (*waiting < training_queue_max)
+    TRY(job_count_queued(tx, waiting));
+    if (*waiting < job_queue_max)
         return OK;
-    *refusal = (struct plan_refusal){"parallel-training", "server", training_queue_max, *waiting, 0, retry_queue_s};
-    return error_make(ERR_PLAN_LIMIT, "%d trainings wait already: try again later", training_queue_max);
+    *refusal = (struct plan_refusal){"parallel-training", "server", job_queue_max, *waiting, 0, retry_queue_s};
+    return error_make(ERR_PLAN_LIMIT, "%d jobs wait already: try again later", job_queue_max);
 }
 
 static struct error queue(struct db_tx *tx, const struct launch *launch, int64_t place)

@@ -5,14 +5,18 @@
 #include "domain/model.h"
 #include "domain/plan.h"
 
-enum { training_queue_max = 10000 /* jobs waiting, all projects */ };
-
 /* Which base models the embedded engine has: directories in diffusers layout, absolute; NULL when not configured. */
 struct training_settings {
     const char *base_sd15, *base_sdxl;
     const char *jobs_dir; /* job folders are made in here */
     int threads;          /* of a trainer; 0 for all cores */
 };
+
+struct training_type;
+/* The directory of the base model that models of this type, of family SD15 or SDXL, are made for. ERR_INVALID when none
+ * is configured. */
+struct error training_base(const struct training_settings *settings, const struct training_type *type,
+                           const char **base) __attribute__((warn_unused_result));
 
 struct training_quote {
     double cost, discount; /* creative units: nothing on one's own machine */

@@ -151,7 +151,7 @@ static struct error make_picture(struct run *run, size_t index)
 {
     char name[name_bytes_max], path[path_bytes_max];
     struct picture_request request;
-    snprintf(name, sizeof name, "out/%02zu.png", index);
+    snprintf(name, sizeof name, "out/samples/%02zu.png", index);
     TRY(file_path(run, name, path));
     TRY(resolve(run, index, &request));
     if (!fs_exists(path))
@@ -164,7 +164,7 @@ static struct error make_picture(struct run *run, size_t index)
 static struct error draw_all(struct run *run)
 {
     char path[path_bytes_max];
-    TRY(file_path(run, "out", path));
+    TRY(file_path(run, "out/samples", path));
     TRY(fs_make_dirs(path));
     TRY(event_text(&run->events, "phase", "phase", "drawing"));
     run->first = run->drawn = run->events.samples;
@@ -188,7 +188,7 @@ static struct error write_result(struct run *run)
     json_open(&json, "files", '[');
     for (size_t i = 0; i < run->job.picture_count; i++) {
         char name[name_bytes_max];
-        snprintf(name, sizeof name, "out/%02zu.png", i);
+        snprintf(name, sizeof name, "out/samples/%02zu.png", i);
         json_put_string(&json, NULL, name);
     }
     json_close(&json, ']');

@@ -214,8 +214,10 @@ static const char *public_reason(const struct call *call, struct error error)
         return arena_printf(call->arena, "The server failed; its log has the cause under request %s",
                             call->request->id);
     default:
-        return arena_strdup(call->arena, error.text);
+        break;
     }
+    const char *prefix = error.field && call->route ? call->route->field_prefix : NULL;
+    return arena_printf(call->arena, "%s%s", prefix ? prefix : "", error.text);
 }
 
 /* "GET, PUT": what this path takes instead. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "domain/download.h"
+#include "domain/scheduler.h"
 #include "handlers/render.h"
 
 enum { page_size_default = 10, part_bytes_max = 2 << 20 };
@@ -112,6 +113,7 @@ struct error handle_job_action(struct call *call, const struct api_job_action_re
     if (!request->body.action)
         return error_field("action", "is required: cancel is the one there is");
     TRY(job_cancel(call->domain, call->arena, &call->caller, request->path.job_id, &job));
+    scheduler_poke(call->app->scheduler);
     answer->job = ARENA_NEW(call->arena, struct api_job);
     return render_job(call, &job, answer->job);
 }

@@ -222,3 +222,30 @@ struct error explain_refusal(struct call *call, struct error error, const struct
     call->retry_s = refusal->retry_s;
     return error;
 }
+
+bool is_dry_run(const char *dry_run)
+{
+    return dry_run && strcmp(dry_run, "false") != 0;
+}
+
+struct error respond_quote(struct call *call, const struct training_quote *quote, const char *label)
+{
+    enum { status_dry_run = 269, quote_bytes_max = 4096 };
+    struct buf out;
+    buf_init(&out, quote_bytes_max);
+    struct json_writer writer = {.out = &out};
+    json_open(&writer, NULL, '{');
+    json_put_number(&writer, "creativeUnitsCost", quote->cost);
+    json_put_number(&writer, "creativeUnitsDiscount", quote->discount);
+    if (label) {
+        json_open(&writer, "costDetails", '{');
+        json_put_number(&writer, label, quote->cost);
+        json_close(&writer, '}');
+    }
+    json_close(&writer, '}');
+    const struct error error = buf_error(&out);
+    if (!error.code)
+        http_respond_buf(call->response, status_dry_run, "application/json", &out);
+    buf_finish(&out);
+    return error;
+}

@@ -5,6 +5,7 @@
 #include "domain/dataset.h"
 #include "domain/model.h"
 #include "domain/plan.h"
+#include "domain/training.h"
 #include "domain/training_pair.h"
 #include "handlers/api.h"
 
@@ -29,4 +30,11 @@ struct error parameters_text(struct arena *arena, const struct api_training_para
 const char *date_text(struct arena *arena, int64_t ms);
 /* Gives the error back; for ERR_PLAN_LIMIT after telling the call what its answer's details are and when to retry. */
 struct error explain_refusal(struct call *call, struct error error, const struct plan_refusal *refusal)
+    __attribute__((warn_unused_result));
+
+/* Operations that can be priced first: whether the query's dryRun ("true", "false", "api" or NULL) asks for that. */
+bool is_dry_run(const char *dry_run);
+/* Such an answer has a status of its own and another shape. label names what costs, in costDetails; NULL: no details.
+ */
+struct error respond_quote(struct call *call, const struct training_quote *quote, const char *label)
     __attribute__((warn_unused_result));

@@ -6,8 +6,6 @@
 #include "handlers/jobs.h"
 #include "handlers/render.h"
 
-enum { status_dry_run = 269, quote_bytes_max = 4096 };
-
 /* What was sent, as JSON for the rules; secrets end here. */
 static struct error read_parameters(struct call *call, const struct api_trigger_training_request *request,
                                     const struct json **parameters)
@@ -18,32 +16,15 @@ static struct error read_parameters(struct call *call, const struct api_trigger_
     return text ? json_parse(call->arena, text, strlen(text), parameters) : OK;
 }
 
-static bool is_dry(const struct api_trigger_training_query *query)
-{
-    return query->dry_run && strcmp(query->dry_run, "false") != 0;
-}
-
-/* A quote has another shape than a started training. */
 static struct error answer_quote(struct call *call, const struct api_trigger_training_request *request,
                                  const struct json *parameters)
 {
     const struct api_trigger_training_query *query = &request->query;
     const int64_t count = query->has_training_images_count ? (int64_t)query->training_images_count : -1;
     struct training_quote quote;
-    struct buf out;
     TRY(training_quote(call->domain, scheduler_settings(call->app->scheduler), call->arena, &call->caller,
                        request->path.model_id, parameters, count, &quote));
-    buf_init(&out, quote_bytes_max);
-    struct json_writer writer = {.out = &out};
-    json_open(&writer, NULL, '{');
-    json_put_number(&writer, "creativeUnitsCost", quote.cost);
-    json_put_number(&writer, "creativeUnitsDiscount", quote.discount);
-    json_close(&writer, '}');
-    const struct error error = buf_error(&out);
-    if (!error.code)
-        http_respond_buf(call->response, status_dry_run, "application/json", &out);
-    buf_finish(&out);
-    return error;
+    return respond_quote(call, &quote, NULL);
 }
 
 struct error handle_trigger_training(struct call *call, const struct api_trigger_training_request *request,
@@ -54,7 +35,7 @@ struct error handle_trigger_training(struct call *call, const struct api_trigger
     struct model model;
     struct plan_refusal refusal = {0};
     TRY(read_parameters(call, request, &parameters));
-    if (is_dry(&request->query))
+    if (is_dry_run(request->query.dry_run))
         return answer_quote(call, request, parameters);
     const struct error error =
         training_launch(call->domain, scheduler_settings(call->app->scheduler), call->arena, &call->caller,

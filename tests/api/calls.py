@@ -54,6 +54,7 @@ CALLS = {
     "replace_training_image": lambda w: {"json": {"assetId": w["spare"]}},
     "delete_training_image": lambda w: {},
     "download_model": lambda w: {"json": {}},
+    "generate_txt2img": lambda w: {"json": {"modelId": "sd-1_5", "prompt": "a disc", "numSamples": 1, "numInferenceSteps": 1}},
     "list_jobs": lambda w: {"params": {"types": "model-training"}},
     "retrieve_job": lambda w: {},
     "job_action": lambda w: {"json": {"action": "cancel"}},

@@ -186,6 +186,17 @@ row("replace_training_pairs", "half a pair", 400, r"\[0\].targetId", json=[{"sou
 row("replace_training_pairs", "a foreign image", 400, r"\[0\].sourceId asset_none is not a training image", json=[{"sourceId": "asset_none", "targetId": "$full.0"}], modelId="$full")
 row("replace_training_pairs", "unknown", 404, NO_MODEL, json=[], modelId=UNKNOWN)
 
+# pictures of a prompt
+ASKED = {"modelId": "$trained", "prompt": "a disc"}
+row("generate_txt2img", "no prompt", 400, "^Input prompt is required$", json={"modelId": "$trained"})
+row("generate_txt2img", "no model", 400, "^Input modelId is required$", json={"prompt": "a disc"})
+row("generate_txt2img", "an unknown model", 404, NO_MODEL, json={**ASKED, "modelId": UNKNOWN})
+row("generate_txt2img", "another project's model", 404, "not found$", json=ASKED, caller="stranger")
+row("generate_txt2img", "a model of another family", 400, r"^Invalid model\(s\): \S+\nAllowed model types: sd-1_5-lora", json={**ASKED, "modelId": "$musubi"})
+row("generate_txt2img", "7 LoRAs", 400, "^Input loras must be at most 6 items long$", json={**ASKED, "loras": [{"modelId": "x"}] * 7})
+row("generate_txt2img", "a strong LoRA", 400, r"^Input loras\[0\].weight must be at most 2$", json={**ASKED, "loras": [{"modelId": "x", "weight": 3}]})
+row("generate_txt2img", "too narrow", 400, "^Input width must be at least 64$", json={**ASKED, "width": 32})
+
 # jobs, assets, tags
 for params in ({}, {"pageSize": 1}, {"status": "success"}, {"type": "model-training"}, {"types": "model-training,model-download"}, {"authorId": "x"}, {"hideResults": True}):
     row("list_jobs", " ".join(params) or "plain", 200, params=params)
@@ -195,6 +206,7 @@ for job in ("trained_job", "failed_job", "canceled_job", "queued_job", "download
     row("retrieve_job", job, 200, jobId=f"${job}")
 row("retrieve_job", "unknown", 404, "job_x not found", jobId="job_x")
 row("job_action", "a download", 400, "^Cannot cancel this type of job$", json={"action": "cancel"}, jobId="$download_job")
+row("job_action", "a training", 400, "^Cannot cancel this type of job$", json={"action": "cancel"}, jobId="$queued_job")
 row("job_action", "unknown", 404, "job_x not found", json={"action": "cancel"}, jobId="job_x")
 for asset in ("upload", "svg", "sample", "full.0", "copied_asset", "captioned"):
     row("retrieve_asset", asset, 200, assetId=f"${asset}")

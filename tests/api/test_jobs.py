@@ -98,7 +98,7 @@ def test_jobs_of_others_are_not_found(world):
     assert world.refused(404, "GET", "/jobs/job_unknown") == "Job job_unknown not found"
 
 
-def test_no_job_can_be_canceled_by_itself(world):
+def test_no_training_or_download_is_canceled_by_itself(world):
     for id in (world.jobs["training"], world.jobs["downloads"][0]):
         assert world.refused(400, "POST", f"/jobs/{id}/action", json={"action": "cancel"}) == "Cannot cancel this type of job"
         assert world.job(id)["status"] == "success"

@@ -63,6 +63,22 @@ static void a_body_becomes_a_struct(void **state)
     assert_null(body.short_description);
 }
 
+static void a_seed_may_be_text_or_a_number(void **state)
+{
+    struct arena *arena = *state;
+    struct api_generate_txt2img_body text = {0}, number = {0}, null = {0};
+    const struct fields *fields = &api_generate_txt2img_body_fields;
+    assert_ok(fields_read(arena, fields, "{\"seed\":\"007\"}", 14, &text));
+    assert_ok(fields_read(arena, fields, "{\"seed\":9007199254740993}", 25, &number));
+    assert_ok(fields_read(arena, fields, "{\"seed\":1,\"seed\":null}", 22, &null));
+    assert_string_equal(text.seed, "007");
+    assert_string_equal(number.seed, "9007199254740993");
+    assert_null(null.seed);
+    expect_refusal(arena, fields, "{\"modelId\":\"m\",\"prompt\":\"p\",\"seed\":true}", "seed",
+                   "seed must be a string");
+    expect_refusal(arena, fields, "{\"modelId\":\"m\",\"prompt\":7}", "prompt", "prompt must be a string");
+}
+
 static void absent_null_and_value_are_three_things(void **state)
 {
     struct arena *arena = *state;
@@ -373,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_body_becomes_a_struct, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_seed_may_be_text_or_a_number, setup, teardown),
         cmocka_unit_test_setup_teardown(absent_null_and_value_are_three_things, setup, teardown),
         cmocka_unit_test_setup_teardown(an_empty_array_is_not_absent, setup, teardown),
         cmocka_unit_test_setup_teardown(null_is_absence_where_null_means_nothing, setup, teardown),

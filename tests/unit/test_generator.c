@@ -27,8 +27,8 @@ static void make_generation(const char *job, const char *members)
 
 static void assert_same_pictures(const char *left, const char *right)
 {
-    assert_same_file(left, right, "out/00.png");
-    assert_same_file(left, right, "out/01.png");
+    assert_same_file(left, right, "out/samples/00.png");
+    assert_same_file(left, right, "out/samples/01.png");
     assert_same_file(left, right, "out/result.json");
 }
 
@@ -54,7 +54,7 @@ static void threads_and_kills_change_no_byte(void **state)
     assert_same_pictures("one", "three");
     assert_same_pictures("one", "killed");
     assert_int_equal(count_events("killed", "sample"), 2);
-    assert_false(has_file("killed", "out/02.png"));
+    assert_false(has_file("killed", "out/samples/02.png"));
 }
 
 static void each_seed_is_a_picture_of_its_own(void **state)
@@ -67,11 +67,11 @@ static void each_seed_is_a_picture_of_its_own(void **state)
     make_generation("second", ",\"seeds\":[4]");
     assert_int_equal(run("both", 1), TRAINER_DONE);
     assert_int_equal(run("second", 1), TRAINER_DONE);
-    const char *both = file_of(&arena, "both", "out/01.png", &sizes[0]);
-    const char *second = file_of(&arena, "second", "out/00.png", &sizes[1]);
+    const char *both = file_of(&arena, "both", "out/samples/01.png", &sizes[0]);
+    const char *second = file_of(&arena, "second", "out/samples/00.png", &sizes[1]);
     assert_int_equal(sizes[0], sizes[1]);
     assert_memory_equal(both, second, sizes[0]);
-    const char *first = file_of(&arena, "both", "out/00.png", &sizes[1]);
+    const char *first = file_of(&arena, "both", "out/samples/00.png", &sizes[1]);
     assert_memory_not_equal(both, first, sizes[0]);
     const struct json *event = last_event_named(&arena, "both", "sample");
     assert_int_equal(json_int(event, "seed", 0), 4);
@@ -91,7 +91,7 @@ static void guidance_below_1_is_none_and_told_as_asked(void **state)
     make_generation("unit", ",\"seeds\":[3],\"guidance\":1");
     assert_int_equal(run("none", 1), TRAINER_DONE);
     assert_int_equal(run("unit", 1), TRAINER_DONE);
-    assert_same_file("none", "unit", "out/00.png");
+    assert_same_file("none", "unit", "out/samples/00.png");
     assert_true(json_number(last_event_named(&arena, "none", "sample"), "guidance", -1) == 0);
     arena_finish(&arena);
 }
@@ -105,11 +105,11 @@ static void a_picture_that_is_there_is_only_announced(void **state)
     size_t size;
     arena_init(&arena, 64 << 20);
     make_generation("there", ",\"seeds\":[3]");
-    path_in("there", "out", path);
+    path_in("there", "out/samples", path);
     assert_ok(fs_make_dirs(path));
-    write_text("there", "out/00.png", "as it was");
+    write_text("there", "out/samples/00.png", "as it was");
     assert_int_equal(run("there", 1), TRAINER_DONE);
-    assert_string_equal(file_of(&arena, "there", "out/00.png", &size), "as it was");
+    assert_string_equal(file_of(&arena, "there", "out/samples/00.png", &size), "as it was");
     assert_int_equal(count_events("there", "sample"), 1);
     assert_int_equal(run("there", 1), TRAINER_DONE); /* a finished folder is left as it is */
     assert_int_equal(count_events("there", "done"), 1);
@@ -126,7 +126,7 @@ static void a_stop_cancels_and_the_next_run_goes_on(void **state)
     assert_int_equal(run("stop", 1), TRAINER_CANCELED);
     job_stop = 0;
     assert_string_equal(json_string(last_event(&arena, "stop"), "event", ""), "canceled");
-    assert_false(has_file("stop", "out/00.png"));
+    assert_false(has_file("stop", "out/samples/00.png"));
     assert_int_equal(run("stop", 1), TRAINER_DONE);
     arena_finish(&arena);
 }
@@ -151,7 +151,7 @@ static void what_cannot_be_drawn_says_why(void **state)
         {",\"seeds\":[1],\"loras\":[{\"file\":\"/x.safetensors\"}]", "loras[0]"},
         {",\"seeds\":[1],\"loras\":[{\"file\":\"x\",\"scale\":1e300}]", "loras[0]"},
         {",\"seeds\":[1],\"loras\":[{\"file\":\"loras/none.safetensors\"}]", "none.safetensors"},
-        {",\"seeds\":[1],\"type\":\"sd-xl\"", "SD 1.5"},
+        {",\"seeds\":[1],\"type\":\"sd-xl\"", "SDXL base model"},
         {",\"seeds\":[1],\"base\":{\"path\":\"/nowhere\"}", "nowhere"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -14,6 +14,7 @@
 #include "blob/blob.h"
 #include "domain/dataset.h"
 #include "domain/download.h"
+#include "domain/generation.h"
 #include "domain/key.h"
 #include "domain/scheduler.h"
 #include "media/caption.h"
@@ -361,6 +362,68 @@ static void an_unreadable_image_fails_and_is_named(void **state)
     assert_non_null(strstr(job.metadata, "\"hint\""));
 }
 
+static const char *generate(int samples)
+{
+    const struct generation_request request = {
+        .model_id = "sd-1_5", .prompt = "a disc", .samples = samples, .guidance = -1};
+    struct job *job = ARENA_NEW(&world.arena, struct job);
+    assert_ok(generation_launch(&world.domain, scheduler_settings(world.scheduler), &world.arena, &world.caller,
+                                &request, job, &refusal));
+    scheduler_poke(world.scheduler);
+    return job->id;
+}
+
+static void a_generation_is_told_what_to_draw(void **state)
+{
+    (void)state;
+    start_scheduler("cp $1/job.json $1/seen; exit 1");
+    const char *id = generate(3);
+    const struct job job = await(id, "failure", 20000);
+    const struct json *seen, *input;
+    char *text;
+    size_t size;
+    assert_ok(
+        fs_read(&world.arena, arena_printf(&world.arena, "%s/jobs/%s/seen", world.folder, id), 1 << 16, &text, &size));
+    assert_ok(json_parse(&world.arena, text, size, &seen));
+    assert_ok(json_parse(&world.arena, job.input, strlen(job.input), &input));
+    assert_string_equal(json_string(seen, "kind", ""), "generation");
+    assert_string_equal(json_string(seen, "prompt", ""), "a disc");
+    assert_string_equal(json_string(json_get(seen, "base"), "path", ""), "/nowhere/base");
+    assert_int_equal(json_get(seen, "seeds")->count, 3);
+    assert_int_equal((int64_t)json_item(json_get(seen, "seeds"), 0)->number,
+                     strtoll(json_string(input, "seed", ""), NULL, 10));
+    assert_null(json_get(seen, "guidance")); /* the base's own */
+    assert_non_null(strstr(job.metadata, "The generator ended without a result, 4 times"));
+}
+
+static void a_generation_without_all_its_pictures_is_a_failure(void **state)
+{
+    (void)state;
+    start_scheduler("mkdir $1/out; echo '{}' >$1/out/result.json;" SAY("{\"event\":\"done\"}"));
+    const struct job job = await(generate(2), "failure", 10000);
+    assert_non_null(strstr(job.metadata, "0 of 2 pictures"));
+    assert_non_null(strstr(job.metadata, "\"hint\""));
+}
+
+static void generations_and_trainings_wait_in_one_queue(void **state)
+{
+    (void)state;
+    start_scheduler(TRAIN "while :; do sleep 1; done");
+    const char *running = generate(1), *queued, *model_id = make_model();
+    struct job job;
+    await(running, "in-progress", 10000);
+    queued = generate(1);
+    launch(model_id);
+    assert_non_null(strstr(model_of(model_id).training_progress, "\"position\":2"));
+    assert_ok(job_cancel(&world.domain, &world.arena, &world.caller, queued, &job));
+    assert_string_equal(job.status, "canceled");
+    assert_non_null(strstr(model_of(model_id).training_progress, "\"position\":1"));
+    assert_ok(job_cancel(&world.domain, &world.arena, &world.caller, running, &job));
+    scheduler_poke(world.scheduler);
+    await(running, "canceled", 5000);
+    assert_error(job_cancel(&world.domain, &world.arena, &world.caller, running, &job), ERR_INVALID);
+}
+
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, open_world, close_world)
 
 int main(void)
@@ -377,6 +440,9 @@ int main(void)
         IN_WORLD(what_the_trainer_says_of_its_failure_is_told),
         IN_WORLD(a_trainer_outlives_its_server),
         IN_WORLD(an_unreadable_image_fails_and_is_named),
+        IN_WORLD(a_generation_is_told_what_to_draw),
+        IN_WORLD(a_generation_without_all_its_pictures_is_a_failure),
+        IN_WORLD(generations_and_trainings_wait_in_one_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
