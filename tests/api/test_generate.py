@@ -116,7 +116,7 @@ def test_bodies_and_callers(server, client):
 
 
 def test_pictures_of_the_base_alone(server, client):
-    asked = {**QUICK, "numSamples": 2, "negativePrompt": "blur", "seed": "2147483647", "guidance": 3, "width": 72, "scheduler": "EulerDiscreteScheduler"}
+    asked = {**QUICK, "numSamples": 2, "negativePrompt": "blur", "seed": "2147483647", "guidance": 3, "width": 72, "height": 80, "scheduler": "EulerDiscreteScheduler"}
     started = client.ok("POST", PATH, json=asked)
     assert started["creativeUnitsCost"] == 0 and valid("Job", started["job"])["jobType"] == "inference"
     job = valid("Job", client.wait_for_job(started["job"]["jobId"]))
@@ -133,7 +133,7 @@ def test_pictures_of_the_base_alone(server, client):
         assert metadata["prompt"] == "a red apple" and metadata["negativePrompt"] == "blur" and metadata["outputIndex"] == index
         assert metadata["guidance"] == 3 and metadata["scheduler"] == "EulerDiscreteScheduler" and metadata["modelType"] == "sd-1_5"
         assert metadata["parentJobId"] == job["jobId"] and metadata["inferenceId"] == assets[0]["metadata"]["inferenceId"]
-        assert (asset["properties"]["width"], asset["properties"]["height"]) == (72, 64)
+        assert (asset["properties"]["width"], asset["properties"]["height"]) == (72, 80)
         assert asset["description"] == "a red apple"
     assert not client.ok("GET", "/assets", params={"inferenceId": "inf_unknown"})["assets"]
     listed = client.ok("GET", "/assets", params={"inferenceId": assets[0]["metadata"]["inferenceId"]})["assets"]

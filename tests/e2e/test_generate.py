@@ -130,10 +130,10 @@ def test_examples_say_how_they_were_made(world):
     ids = job["metadata"]["assetIds"]
     answer = valid("ExampleListResponse", world.ok("PUT", f"/models/{world.lora}/examples", json={"assetIds": ids}))
     for index, example in enumerate(answer["examples"]):
-        asked = example["inferenceParameters"]
+        asked, size = example["inferenceParameters"], example["asset"]["properties"]
         assert example["modelId"] == world.lora and example["job"]["jobId"] == job["jobId"] and example["inferenceId"]
         assert asked == {"prompt": "a red apple", "type": "txt2img", "baseModelId": "sd-1_5", "negativePrompt": "blur",
-                         "concepts": [{"modelId": world.lora, "scale": 0.8}], "guidance": 3, "width": 64, "height": 64,
+                         "concepts": [{"modelId": world.lora, "scale": 0.8}], "guidance": 3, "width": size["width"], "height": size["height"],
                          "numInferenceSteps": 6, "numSamples": 2, "scheduler": "DDIMScheduler", "seed": str(11 + index)}
 
 
