@@ -199,3 +199,20 @@ def test_a_finished_folder_keeps_its_record_only(world):
     wait(lambda: not (folder / "loras").exists(), what="tidying")
     assert {"job.json", "events.ndjson"} <= {entry.name for entry in folder.iterdir()}
     assert sorted(entry.name for entry in (folder / "out").iterdir()) == ["result.json"]
+
+
+def test_a_copy_draws_the_same_and_takes_its_pictures_along(world, by_lora):
+    """To another project of the team: pictures, examples and the job that made them."""
+    copy = world.ok("POST", f"/models/{world.lora}/copy", json={"copyAsTrained": True})["model"]["id"]
+    job = generate(world, modelId=copy)
+    ids = job["metadata"]["assetIds"]
+    assert [original(world, id) for id in ids] == by_lora
+    listed = world.ok("GET", "/assets", params={"modelId": copy})["assets"]
+    assert {asset["id"] for asset in listed} >= set(ids)
+    world.ok("PUT", f"/models/{copy}/examples", json={"assetIds": ids})
+    heir = world.server.client("heirs")
+    world.ok("POST", f"/models/{copy}/transfer", json={"destinationProjectId": heir.project_id})
+    examples = heir.ok("GET", f"/models/{copy}/examples")["examples"]
+    assert [example["job"]["jobId"] for example in examples] == [job["jobId"]] * 2
+    assert [original(heir, example["asset"]["id"]) for example in examples] == by_lora
+    assert world.call("GET", f"/jobs/{job['jobId']}").status_code == 404
