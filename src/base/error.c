@@ -23,6 +23,30 @@ static struct slot *next_slot(void)
     return &ring[next++ % slots];
 }
 
+/* Bytes of the character that begins here; 0 when it is none or not whole. */
+static size_t character_size(const char *at)
+{
+    const unsigned char lead = (unsigned char)*at;
+    const size_t size = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    for (size_t i = 1; i < size; i++)
+        if (((unsigned char)at[i] & 0xc0) != 0x80)
+            return 0;
+    return size;
+}
+
+/* Texts quote what was asked for, cut by "%.64s" and the like; a character that was cut in half would be no UTF-8. */
+static void drop_half_characters(char *text)
+{
+    char *to = text;
+    for (const char *at = text; *at;) {
+        const size_t size = character_size(at);
+        memmove(to, at, size);
+        to += size;
+        at += size ? size : 1;
+    }
+    *to = '\0';
+}
+
 struct error (error_make)(enum error_code code, const char *format, ...)
 {
     struct slot *slot = next_slot();
@@ -30,6 +54,7 @@ struct error (error_make)(enum error_code code, const char *format, ...)
     va_start(args, format);
     vsnprintf(slot->text, sizeof slot->text, format, args);
     va_end(args);
+    drop_half_characters(slot->text);
     return (struct error){.code = code, .text = slot->text};
 }
 
@@ -46,6 +71,7 @@ struct error (error_field)(const char *field, const char *format, ...)
     slot->field[length] = '\0';
     memcpy(slot->text, slot->field, length);
     snprintf(slot->text + length, sizeof slot->text - length, " %s", what);
+    drop_half_characters(slot->text);
     return (struct error){.code = ERR_INVALID, .field = slot->field, .text = slot->text};
 }
 

@@ -148,6 +148,17 @@ static void error_names_the_field_at_fault(void **state)
     assert_int_equal(error_status(error.code), 400);
 }
 
+static void error_texts_hold_whole_characters_only(void **state)
+{
+    (void)state;
+    assert_string_equal(error_make(ERR_INVALID, "%.2s|%.3s|%.5s|", "a\u00e9", "a\u00e9", "a\U0001f600").text,
+                        "a|a\u00e9|a\U0001f600|");
+    assert_string_equal(
+        error_make(ERR_INVALID, "%.2s|%.3s|%.4s not found", "a\U0001f600", "a\u20ac", "a\U0001f600").text,
+        "a|a|a not found");
+    assert_string_equal(error_field("f", "\x80 \xff %s", "\u00e9").text, "f   \u00e9");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +171,7 @@ int main(void)
         cmocka_unit_test(json_writes_what_it_read),
         cmocka_unit_test(buffers_say_when_they_overflow),
         cmocka_unit_test(error_names_the_field_at_fault),
+        cmocka_unit_test(error_texts_hold_whole_characters_only),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }
