@@ -1,15 +1,18 @@
-/* Implicit GEMM: rows are output pixels, k runs over taps and channels. Taps outside the picture read a row of zeros.
- */
+/* Implicit GEMM: rows are output pixels, k runs over taps and channels. Taps outside the picture read a row of zeros,
+ * or are left out where that goes for a whole tile: adding products with zero changes no sum. */
 #include "engine/conv_plan.h"
 #include "engine/tile.h"
 
 #include <assert.h>
 
 #define BLOCK_ROWS 96 /* pixels of a chunk at most: their pointers for 9 taps stay in the first-level cache */
+#define BANDS 9       /* kinds of pixels by which taps they lack */
+#define RUN_ROWS_MIN                                                                                                   \
+    4 /* fewer pixels of a kind are computed with the next ones: a tile of fewer rows waits for itself */
 
 struct gather_task {
     const struct conv_gather *gather;
-    size_t grid; /* pixels of the grid over the batch */
+    size_t batch, grid; /* pixels of the grid over the batch */
     size_t rows, panels_each, panel_blocks;
     const float *source, *packed, *bias;
     float *target;
@@ -21,25 +24,107 @@ static size_t ceil_div(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
-/* Pointers for grid pixels [row, row + rows): a[taps][BLOCK_ROWS] into the source, c[rows] into the target. */
-static void find_pixels(const struct gather_task *task, size_t row, size_t rows, const float *zeros, const float **a,
-                        float **c)
+/* The grid in three bands a side: where taps fall outside above or left, nowhere, below or right. Pixels are taken band
+ * by band over the whole batch, so that neighbours lack the same taps, and those are left out for all of them. */
+struct walk {
+    size_t lines[4], columns[4]; /* where each band begins, and the end */
+    size_t batch;
+    size_t line_band, column_band, sample, y, x;
+};
+
+static void set_bands(size_t grid, size_t source, size_t step, size_t taps, const int *delta, size_t bands[4])
+{
+    int least = 0, most = 0;
+    for (size_t t = 0; t < taps; t++) {
+        least = delta[t] < least ? delta[t] : least;
+        most = delta[t] > most ? delta[t] : most;
+    }
+    size_t first = ceil_div((size_t)-least, step);
+    size_t last = source > (size_t)most ? ceil_div(source - (size_t)most, step) : 0;
+    bands[0] = 0;
+    bands[1] = first < grid ? first : grid;
+    bands[2] = last < bands[1] ? bands[1] : last < grid ? last : grid;
+    bands[3] = grid;
+}
+
+static size_t walk_lines(const struct walk *walk)
+{
+    return walk->lines[walk->line_band + 1] - walk->lines[walk->line_band];
+}
+
+static size_t walk_columns(const struct walk *walk)
+{
+    return walk->columns[walk->column_band + 1] - walk->columns[walk->column_band];
+}
+
+static void next_band(struct walk *walk)
+{
+    if (++walk->column_band == 3) {
+        walk->column_band = 0;
+        walk->line_band++;
+    }
+}
+
+/* At the row-th pixel; there is one. */
+static void walk_start(struct walk *walk, const struct conv_gather *g, size_t batch, size_t row)
+{
+    *walk = (struct walk){.batch = batch};
+    set_bands(g->grid_height, g->source_height, g->source_step, g->taps, g->dy, walk->lines);
+    set_bands(g->grid_width, g->source_width, g->source_step, g->taps, g->dx, walk->columns);
+    for (size_t pixels; row >= (pixels = batch * walk_lines(walk) * walk_columns(walk)); next_band(walk))
+        row -= pixels;
+    size_t lines = walk_lines(walk), columns = walk_columns(walk);
+    walk->x = walk->columns[walk->column_band] + row % columns;
+    walk->y = walk->lines[walk->line_band] + row / columns % lines;
+    walk->sample = row / columns / lines;
+}
+
+/* True when another band begins. There is a next pixel. */
+static bool walk_on(struct walk *walk)
+{
+    if (++walk->x < walk->columns[walk->column_band + 1])
+        return false;
+    walk->x = walk->columns[walk->column_band];
+    if (++walk->y < walk->lines[walk->line_band + 1])
+        return false;
+    walk->y = walk->lines[walk->line_band];
+    if (++walk->sample < walk->batch)
+        return false;
+    walk->sample = 0;
+    do
+        next_band(walk);
+    while (!walk_lines(walk) || !walk_columns(walk));
+    walk->x = walk->columns[walk->column_band];
+    walk->y = walk->lines[walk->line_band];
+    return true;
+}
+
+/* Pointers for pixels [row, row + rows): a[taps][BLOCK_ROWS] into the source, c[rows] into the target. Rows from
+ * ends[i - 1] up to ends[i] lack the same taps, save where there are few. Returns the number of ends. */
+static size_t find_pixels(const struct gather_task *task, size_t row, size_t rows, const float *zeros, const float **a,
+                          float **c, size_t ends[BANDS])
 {
     const struct conv_gather *g = task->gather;
+    struct walk walk;
+    size_t runs = 0, begun = 0;
+    walk_start(&walk, g, task->batch, row);
     for (size_t i = 0; i < rows; i++) {
-        size_t pixel = row + i, x = pixel % g->grid_width, line = pixel / g->grid_width;
-        size_t y = line % g->grid_height, sample = line / g->grid_height;
-        size_t target = (sample * g->target_height + y * g->target_step + g->target_y) * g->target_width +
-                        x * g->target_step + g->target_x;
+        if (i > 0 && walk_on(&walk) && i - begun >= RUN_ROWS_MIN)
+            ends[runs++] = begun = i;
+        size_t target = (walk.sample * g->target_height + walk.y * g->target_step + g->target_y) * g->target_width +
+                        walk.x * g->target_step + g->target_x;
         c[i] = task->target + target * g->target_channels;
-        const float *source = task->source + sample * g->source_height * g->source_width * g->source_channels;
+        const float *source = task->source + walk.sample * g->source_height * g->source_width * g->source_channels;
         for (size_t t = 0; t < g->taps; t++) {
-            ptrdiff_t sy = (ptrdiff_t)(y * g->source_step) + g->dy[t], sx = (ptrdiff_t)(x * g->source_step) + g->dx[t];
+            ptrdiff_t sy = (ptrdiff_t)(walk.y * g->source_step) + g->dy[t];
+            ptrdiff_t sx = (ptrdiff_t)(walk.x * g->source_step) + g->dx[t];
             bool inside = sy >= 0 && sx >= 0 && sy < (ptrdiff_t)g->source_height && sx < (ptrdiff_t)g->source_width;
             a[t * BLOCK_ROWS + i] =
                 inside ? source + ((size_t)sy * g->source_width + (size_t)sx) * g->source_channels : zeros;
         }
     }
+    ends[runs++] = rows;
+    return runs;
 }
 
 static void run_gather(void *context, size_t chunk, float *scratch)
@@ -51,27 +136,31 @@ static void run_gather(void *context, size_t chunk, float *scratch)
     size_t row = chunk / task->panel_blocks * task->rows;
     size_t rows = task->grid - row < task->rows ? task->grid - row : task->rows;
     memset(scratch, 0, g->source_channels * sizeof(float));
-    find_pixels(task, row, rows, scratch, a, c);
+    size_t ends[BANDS], runs = find_pixels(task, row, rows, scratch, a, c, ends);
 
     size_t depth = g->taps * g->source_channels;
     size_t column = chunk % task->panel_blocks * task->panels_each * PANEL;
     size_t end = column + task->panels_each * PANEL;
     end = end < g->target_channels ? end : g->target_channels;
-    struct strip strip = {.rows = rows, .a_stride = BLOCK_ROWS, .panel_stride = depth * PANEL, .c = c, .beta = 1.0f};
+    struct strip strip = {.a_stride = BLOCK_ROWS, .zeros = scratch, .panel_stride = depth * PANEL, .beta = 1.0f};
     struct pass pass = {0};
     while (pass_next(&pass, g->taps, g->source_channels)) {
         bool begins = pass.start == 0;
         strip.segments = pass.segments;
         strip.length = pass.length;
         strip.first = pass.first;
-        strip.a = a + pass.segment * BLOCK_ROWS;
         for (size_t n = column; n < end; n += STRIP_COLUMNS) {
             strip.columns = end - n < STRIP_COLUMNS ? end - n : STRIP_COLUMNS;
             strip.column = n;
             strip.b = task->packed + n * depth + pass.start * PANEL;
             strip.load = !begins || task->accumulate;
             strip.bias = begins && task->bias ? task->bias + n : NULL;
-            KERNEL(strip_run)(&strip);
+            for (size_t run = 0, begin = 0; run < runs; begin = ends[run++]) {
+                strip.rows = ends[run] - begin;
+                strip.a = a + pass.segment * BLOCK_ROWS + begin;
+                strip.c = c + begin;
+                KERNEL(strip_run)(&strip);
+            }
         }
     }
 }
@@ -82,6 +171,7 @@ static void gather(struct pool *pool, struct gather_task *task, size_t batch)
     const struct conv_gather *g = task->gather;
     size_t panels = ceil_div(g->target_channels, PANEL);
     assert(g->source_channels <= POOL_SCRATCH_FLOATS);
+    task->batch = batch;
     task->grid = batch * g->grid_height * g->grid_width;
     task->rows = BLOCK_ROWS;
     task->panels_each = panels;
@@ -200,6 +290,42 @@ static void scatter_weights(const struct weights_task *task, size_t channel, siz
     }
 }
 
+/* Outputs o in [first, end) have their tap o * stride + tap - padding inside the picture. */
+struct inside {
+    size_t first, end;
+};
+
+static struct inside inside_of(const struct conv *conv, size_t tap, size_t size, size_t first, size_t end)
+{
+    size_t padding = conv_padding(conv), least = tap < padding ? ceil_div(padding - tap, conv->stride) : 0;
+    size_t most = size + padding > tap ? ceil_div(size + padding - tap, conv->stride) : 0;
+    return (struct inside){least > first ? least : first, most < end ? most : end};
+}
+
+/* The lines of a pass that tap t reads, cut to what it reads of them: strip->offsets, terms, segments, length. */
+static void set_lines(const struct weights_task *task, const struct pass *pass, size_t t, struct strip *strip,
+                      size_t *offsets, size_t *terms)
+{
+    const struct conv *conv = task->conv;
+    size_t ky = t / conv->kernel, kx = t % conv->kernel, kept = 0;
+    struct inside x = inside_of(conv, kx, conv->width, pass->first, pass->first + pass->length);
+    struct inside y = inside_of(conv, ky, conv->height, 0, task->height);
+    size_t sample = pass->segment / task->height, line = pass->segment % task->height;
+    for (size_t s = 0; s < pass->segments && x.first < x.end; s++) {
+        if (line >= y.first && line < y.end) {
+            size_t from = sample * task->padded_height + line * conv->stride + ky;
+            offsets[kept] = (from * task->padded_width + x.first * conv->stride + kx) * PACK_ROWS;
+            terms[kept++] = s * pass->length + x.first - pass->first;
+        }
+        if (++line == task->height) {
+            line = 0;
+            sample++;
+        }
+    }
+    strip->segments = kept;
+    strip->length = x.end - x.first;
+}
+
 /* A group of input channels by a strip of output channels, all taps; k runs over the lines of dy. */
 static void run_weights(void *context, size_t chunk, float *scratch)
 {
@@ -208,30 +334,25 @@ static void run_weights(void *context, size_t chunk, float *scratch)
     size_t group = chunk / task->strips, column = chunk % task->strips * STRIP_COLUMNS;
     size_t taps = (size_t)conv->kernel * conv->kernel, pixels = conv->batch * task->height * task->width;
     size_t rows = conv->in - group * PACK_ROWS < PACK_ROWS ? conv->in - group * PACK_ROWS : PACK_ROWS;
-    const float *padded = task->padded + group * conv->batch * task->padded_height * task->padded_width * PACK_ROWS;
-    size_t offsets[PASS_DEPTH];
+    size_t offsets[PASS_DEPTH], terms[PASS_DEPTH];
     float *c[9 * PACK_ROWS];
     for (size_t i = 0; i < taps * PACK_ROWS; i++)
         c[i] = scratch + i * STRIP_COLUMNS;
     struct strip strip = {.rows = rows,
                           .columns = conv->out - column < STRIP_COLUMNS ? conv->out - column : STRIP_COLUMNS,
+                          .packed =
+                              task->padded + group * conv->batch * task->padded_height * task->padded_width * PACK_ROWS,
                           .offsets = offsets,
+                          .terms = terms,
                           .packed_step = conv->stride * PACK_ROWS,
                           .panel_stride = pixels * PANEL,
                           .beta = 1.0f};
     struct pass pass = {0};
     while (pass_next(&pass, conv->batch * task->height, task->width)) {
-        for (size_t s = 0; s < pass.segments; s++) {
-            size_t sample = (pass.segment + s) / task->height, y = (pass.segment + s) % task->height;
-            size_t line = sample * task->padded_height + y * conv->stride;
-            offsets[s] = (line * task->padded_width + pass.first * conv->stride) * PACK_ROWS;
-        }
-        strip.segments = pass.segments;
-        strip.length = pass.length;
         strip.b = task->panels + column * pixels + pass.start * PANEL;
         strip.load = pass.start > 0;
         for (size_t t = 0; t < taps; t++) {
-            strip.packed = padded + (t / conv->kernel * task->padded_width + t % conv->kernel) * PACK_ROWS;
+            set_lines(task, &pass, t, &strip, offsets, terms);
             strip.c = c + t * PACK_ROWS;
             KERNEL(strip_run)(&strip);
         }

@@ -119,8 +119,11 @@ static void run_block(const struct gemm *g, size_t row, size_t rows, size_t colu
     const size_t zero = 0;
     bool in_place = end - column <= 32 || g->lda <= PACK_ROWS; /* read too seldom for a copy of A^T to pay */
     struct pass pass = {0};
-    struct strip strip = {
-        .segments = 1, .a = g->transpose_a ? NULL : a, .offsets = &zero, .packed_step = in_place ? g->lda : PACK_ROWS};
+    struct strip strip = {.segments = 1,
+                          .a = g->transpose_a ? NULL : a,
+                          .offsets = &zero,
+                          .terms = &zero,
+                          .packed_step = in_place ? g->lda : PACK_ROWS};
     while (pass_next(&pass, 1, g->k)) {
         bool begins = pass.start == 0;
         const float *transposed = in_place ? g->a + pass.start * g->lda + row : packed_a;

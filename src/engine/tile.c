@@ -57,9 +57,16 @@ static ALWAYS_INLINE void tile_rows(const size_t rows, const size_t vecs, const 
     for (size_t s = 0; s < strip->segments; s++) {
         const float *const *a = strip->a + s * strip->a_stride + row;
         const float *p[ROWS_MAX];
+        size_t outside = 0;
 #pragma GCC unroll 12
-        for (size_t i = 0; i < rows; i++)
+        for (size_t i = 0; i < rows; i++) {
             p[i] = a[i] + strip->first;
+            outside += a[i] == strip->zeros;
+        }
+        if (outside == rows) {
+            b += length * PANEL;
+            continue;
+        }
         for (size_t k = 0; k < length; k++, b += PANEL) {
             vec right[FULL_VECS];
 #pragma GCC unroll 4
@@ -83,10 +90,9 @@ static ALWAYS_INLINE void tile_packed(const size_t rows, const size_t vecs, cons
 {
     vec acc[ROWS_MAX][FULL_VECS];
     tile_start(rows, vecs, strip, c, column, bias, acc);
-    const float *b = strip->b;
     const size_t panel_stride = strip->panel_stride, length = strip->length, step = strip->packed_step;
     for (size_t s = 0; s < strip->segments; s++) {
-        const float *a = strip->packed + strip->offsets[s] + row;
+        const float *a = strip->packed + strip->offsets[s] + row, *b = strip->b + strip->terms[s] * PANEL;
         for (size_t k = 0; k < length; k++, b += PANEL, a += step) {
             vec right[FULL_VECS];
 #pragma GCC unroll 4
@@ -166,8 +172,18 @@ static void tile_edge(bool half, size_t rows, const struct strip *strip, size_t 
         memcpy(strip->c[row + i] + strip->column, copy[i], strip->columns * sizeof(float));
 }
 
+#if LANES == 16
+void strip_run_avx2(const struct strip *strip);
+#endif
+
 void KERNEL(strip_run)(const struct strip *strip)
 {
+#if LANES == 16 /* eight columns would fill half of a vector */
+    if (strip->columns <= LANES / 2) {
+        strip_run_avx2(strip);
+        return;
+    }
+#endif
     bool half = strip->columns <= HALF_VECS * LANES;
     bool edge = strip->columns != (half ? HALF_VECS : FULL_VECS) * LANES;
     size_t rows_max = half ? HALF_ROWS : FULL_ROWS;

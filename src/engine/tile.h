@@ -22,10 +22,11 @@ struct strip {
     /* Either rows of A: a[s * a_stride + i] points at row i of segment s, whose terms start at first ... */
     const float *const *a;
     size_t a_stride, first;
+    const float *zeros; /* a row of zeros that rows may point at: segments of nothing else are left out */
     /* ... or, where a is NULL, at most PACK_ROWS rows packed: row i of term k of segment s is
-     * packed[offsets[s] + k * packed_step + i]. */
+     * packed[offsets[s] + k * packed_step + i], and meets term terms[s] + k of B. */
     const float *packed;
-    const size_t *offsets;
+    const size_t *offsets, *terms;
     size_t packed_step;
 
     const float *b; /* panels [segments * length][PANEL], panel_stride floats apart */
