@@ -4,7 +4,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/fs.h"
 #include "world.h"
 
 static struct world xl;
@@ -92,6 +94,36 @@ static void interrupted_or_recomputed_it_ends_with_the_same_bytes(void **state)
     arena_finish(&arena);
 }
 
+static void a_generation(const char *name, const char *loras)
+{
+    char path[job_path_max], text[2 * job_path_max];
+    path_in(name, "loras", path);
+    assert_ok(fs_make_dirs(path));
+    snprintf(text, sizeof text,
+             "{\"version\":1,\"kind\":\"generation\",\"type\":\"sd-xl\",\"base\":{\"path\":\"%s\"},\"prompt\":\"cat\","
+             "\"numInferenceSteps\":2,\"width\":32,\"height\":48,\"seeds\":[4],\"loras\":[%s]}",
+             job_base, loras);
+    write_text(name, "job.json", text);
+}
+
+static void what_was_learned_draws_from_a_folder_too(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"draw-0", "draw-1", "draw-none"};
+    static const char *const loras[] = {"{\"file\":\"loras/00.safetensors\",\"scale\":0}",
+                                        "{\"file\":\"loras/00.safetensors\",\"scale\":1}", ""};
+    char from[job_path_max], to[job_path_max];
+    for (int i = 0; i < 3; i++) {
+        a_generation(names[i], loras[i]);
+        path_in("both", weights, from);
+        path_in(names[i], "loras/00.safetensors", to);
+        assert_int_equal(symlink(from, to), 0);
+        assert_int_equal(run(names[i], i + 1), TRAINER_DONE);
+    }
+    assert_same_file("draw-0", "draw-none", "out/samples/00.png");
+    assert_false(same_file("draw-1", "draw-none", "out/samples/00.png"));
+}
+
 /* Pictures of one colour make the same latents whatever their size: what differs is what the time ids say. */
 static void the_size_of_the_original_is_told_to_the_unet(void **state)
 {
@@ -124,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_text_encoders_and_the_unet_learn),
         cmocka_unit_test(interrupted_or_recomputed_it_ends_with_the_same_bytes),
+        cmocka_unit_test(what_was_learned_draws_from_a_folder_too),
         cmocka_unit_test(the_size_of_the_original_is_told_to_the_unet),
         cmocka_unit_test(a_base_of_the_other_family_is_refused),
     };
