@@ -138,23 +138,27 @@ class Wire:
         host, port = url.removeprefix("http://").split(":")
         self.address = (host, int(port))
 
-    def send(self, *pieces):
-        """Sends each piece, then says that no more will come. b"" when the server hangs up without a word.
+    def ask(self, sent):
+        """The answer to a request that is whole, or is refused before that."""
+        return self.send(sent, patience=30)
 
-        The end is said a moment later: libmicrohttpd overlooks one that arrives with the last bytes of half a request,
-        and keeps the connection until its header is overdue."""
+    def send(self, sent, patience=0.03):
+        """Sends, says that no more will come, and takes what is answered: b"" when the server hangs up without a word.
+
+        The end is said a moment later, or after the first bytes of an answer: libmicrohttpd overlooks an end that arrives
+        with the last bytes of half a request, and takes one that comes before the answer for a client that has gone."""
         answered = b""
         with socket.create_connection(self.address, timeout=30) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
-                for piece in pieces:
-                    connection.sendall(piece)
-                select.select([connection], [], [], 0.03)
+                connection.sendall(sent)
+                select.select([connection], [], [], patience)
                 connection.shutdown(socket.SHUT_WR)
                 while chunk := connection.recv(1 << 16):
                     answered += chunk
+                    connection.settimeout(3)
             except TimeoutError:
-                raise
+                assert answered or patience < 1, "no answer in 30 s"  # else its end was overlooked
             except OSError:
                 pass  # refused while we were still sending
         return answered

@@ -34,7 +34,7 @@ BROKEN = {
 @pytest.mark.parametrize("title", BROKEN)
 def test_broken_framing_is_refused_and_ends_the_connection(wire, title):
     status, sent = BROKEN[title]
-    received = wire.send(sent + b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+    received = wire.ask(sent + b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
     # A socket that is closed with bytes still unread is reset, and the answer may be lost with them.
     if received or len(sent) < 10000:
         assert received.startswith(b"HTTP/1.1 %d " % status) and b"\r\nConnection: close\r\n" in received
@@ -67,7 +67,7 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize("title", AMBIGUOUS)
 def test_what_can_be_read_in_two_ways_is_refused(wire, title):
-    found = answers(wire.send(AMBIGUOUS[title]))
+    found = answers(wire.ask(AMBIGUOUS[title]))
     assert [status for status, _ in found] == [400], found
     assert json.loads(found[0][1])["reason"]
 
@@ -89,7 +89,7 @@ def test_a_body_is_the_same_however_it_is_cut(wire, client, pieces):
     body = json.dumps({"name": name}).encode()
     cut = [body[i:i + 1 + len(pieces)] for i in range(0, len(body), 1 + len(pieces))]
     sent = request(b"POST", b"/v1/models", client, headers=b"Transfer-Encoding: chunked\r\n") + chunked(cut)
-    (status, answer), = answers(wire.send(sent))
+    (status, answer), = answers(wire.ask(sent))
     assert status == 200 and json.loads(answer)["model"]["name"] == name
 
 
@@ -137,7 +137,7 @@ def test_noise_is_answered_or_dropped(wire, noise):
 @given(st.one_of(st.binary(max_size=60).map(base64.b64encode), st.binary(max_size=60)), st.sampled_from([b"Basic ", b"basic ", b"Bearer ", b""]))
 def test_credentials_of_any_kind_are_a_401(wire, credentials, scheme):
     clean = bytes(byte for byte in credentials if byte not in b"\r\n\0")
-    found = answers(wire.send(b"GET /v1/models HTTP/1.1\r\n" + HOST + b"Authorization: " + scheme + clean + b"\r\n\r\n"))
+    found = answers(wire.ask(b"GET /v1/models HTTP/1.1\r\n" + HOST + b"Authorization: " + scheme + clean + b"\r\n\r\n"))
     assert [status for status, _ in found] == [401]
 
 
@@ -148,7 +148,7 @@ SEGMENT = st.one_of(st.binary(max_size=12), st.sampled_from([b"models", b"v1", b
 @given(st.sampled_from([b"/v1/models/", b"/v1/assets/", b"/assets/", b"/assets-transform/", b"/downloads/", b"/", b"/v1/jobs/"]), st.lists(SEGMENT, max_size=5))
 def test_any_path_is_answered(wire, client, root, segments):
     escaped = b"/".join(b"".join(b"%%%02x" % byte for byte in segment) for segment in segments)
-    (status, _), = answers(wire.send(request(b"GET", root + escaped, client)))
+    (status, _), = answers(wire.ask(request(b"GET", root + escaped, client)))
     assert status in (200, 400, 403, 404, 405)
 
 
@@ -162,7 +162,7 @@ def test_any_query_is_answered(wire, client, noun, pairs):
     def escaped(text):
         return b"".join(b"%%%02x" % byte for byte in text.encode("utf-8", "surrogatepass"))
     query = b"&".join(escaped(name) + b"=" + escaped(value) for name, value in pairs)
-    (status, _), = answers(wire.send(request(b"GET", b"/v1/" + noun + b"?" + query, client)))
+    (status, _), = answers(wire.ask(request(b"GET", b"/v1/" + noun + b"?" + query, client)))
     assert status in (200, 400, 403, 404)
 
 
@@ -206,7 +206,7 @@ HOSTILE_JSON = {
 @pytest.mark.parametrize("title", HOSTILE_JSON)
 @pytest.mark.parametrize("method, target", [(b"POST", b"/v1/models"), (b"PUT", b"/v1/models/model_x")])
 def test_hostile_json_is_read_or_refused(wire, client, method, target, title):
-    (status, _), = answers(wire.send(request(method, target, client, HOSTILE_JSON[title])))
+    (status, _), = answers(wire.ask(request(method, target, client, HOSTILE_JSON[title])))
     assert status in ((200, 400) if method == b"POST" else (400, 404))
 
 
