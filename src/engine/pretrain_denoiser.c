@@ -181,7 +181,7 @@ static unsigned timestep_at(const struct pretrain *run, const struct batch *batc
     const struct rng rng = {run->job.seed, RNG_TIMESTEP, run->step, (uint32_t)place};
     unsigned steps = run->base->schedule.steps;
     double u = (batch->strata[place] + rng_uniform(&rng, 0)) / (double)batch->size;
-    unsigned timestep = (unsigned)(steps * mathd_pow(u, run->job.timestep_power));
+    unsigned timestep = (unsigned)(steps * mathd_pow(u, pretrain_phase(&run->job, run->step)->timestep_power));
     return timestep < steps ? timestep : steps - 1;
 }
 

@@ -121,6 +121,7 @@ static struct error read_phases(const struct json *list, struct pretrain_job *jo
     JSON_EACH (from, list) {
         struct pretrain_phase *phase = &job->phases[job->phase_count];
         TRY(count_in(from, "step", 0, 0, PRETRAIN_STEPS_MAX, &phase->first_step));
+        TRY(number_in(from, "timestepPower", job->timestep_power, 0.1, 10, &phase->timestep_power));
         TRY(read_repeats(json_get(from, "repeats"), phase));
         TRY(check_phase(job, phase, job->phase_count));
         job->phase_count++;

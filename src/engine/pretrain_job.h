@@ -26,6 +26,7 @@ struct pretrain_item {
 /* From a step on: how often an item of each group comes in an epoch. */
 struct pretrain_phase {
     unsigned first_step;
+    double timestep_power; /* timesteps are 1000 u^power: below 1, more of the noisy ones */
     unsigned repeats[PRETRAIN_GROUPS_MAX];
 };
 
@@ -40,7 +41,7 @@ struct pretrain_job {
     double learning_rate, beta1, beta2, weight_decay, gradient_norm_max;
     double average_decay;    /* of the averaged weights, which are the result */
     double caption_dropout;  /* share of empty captions */
-    double timestep_power;   /* timesteps are 1000 u^power: below 1, more of the noisy ones */
+    double timestep_power;   /* of phases that give none */
     unsigned probe_pictures; /* that the curve's measure of words is taken on */
     unsigned report_steps;   /* between rows of the curve, each with the weights so far */
     size_t item_count, phase_count;

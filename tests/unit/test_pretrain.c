@@ -100,7 +100,8 @@ static void make_job_of(const char *job, const char *type, const char *base_name
     snprintf(text, sizeof text,
              "{\"type\":\"%s\",\"base\":\"../%s\",\"threads\":1,\"seed\":5,\"parameters\":{\"steps\":%u,"
              "\"decaySteps\":%u,\"batchSize\":2,\"warmupSteps\":2,\"reportSteps\":2,\"probePictures\":2,"
-             "\"captionDropout\":0.3},\"phases\":[{\"step\":0,\"repeats\":[1]},{\"step\":3,\"repeats\":[2,1]}],"
+             "\"captionDropout\":0.3},\"phases\":[{\"step\":0,\"repeats\":[1]},{\"step\":3,\"timestepPower\":0.5,"
+             "\"repeats\":[2,1]}],"
              "\"items\":[{\"image\":\"dataset/0.png\",\"captions\":[\"noto style, cat\",\"cat\"]},"
              "{\"image\":\"dataset/1.png\",\"group\":1,\"captions\":[\"fluent style, cat\"]},"
              "{\"image\":\"dataset/2.png\",\"captions\":[\"noto style, tree\"]}]}",
@@ -354,6 +355,7 @@ static void what_is_wrong_in_job_json_is_named(void **state)
 #define ITEMS STEPS "\"items\":[{\"image\":\"x\",\"captions\":[\"\"]}]"
     assert_refused(ITEMS "}", "phases");
     assert_refused(ITEMS ",\"phases\":[{\"repeats\":[0,1]}]}", "phases[0]");
+    assert_refused(ITEMS ",\"phases\":[{\"repeats\":[1],\"timestepPower\":0}]}", "timestepPower");
     assert_refused(ITEMS ",\"phases\":[{\"step\":1,\"repeats\":[1]}]}", "step 0");
 }
 
