@@ -64,28 +64,26 @@ def strange_word(rng):
     return "".join(LETTERS[int(26 * rng.random() ** 1.5)] for _ in range(rng.randint(3, 9)))
 
 
-def captions(style, words, rng):
-    """One is drawn at each visit; the first is the usual one. Words it does not know must not disturb the others:
-    beside an unknown style, and without one, a thing is drawn as in noto."""
-    usual = f"{style} style, {words}"
-    if style != "noto":
-        return 13 * [usual] + [f"a {usual}", f"{usual} {strange_word(rng)}", f"{style} style {words}"]
-    return (9 * [usual] + 2 * [words] + [f"{strange_word(rng)} style, {words}" for _ in range(3)] +
-            [f"a {usual}", f"{usual} {strange_word(rng)}"])
+def strange_captions(words, rng):
+    """What a LoRA's trigger word, or no style at all, must not disturb: all of it is drawn as in noto."""
+    return ([words] * 3 + [f"a noto style, {words}", f"noto style, {words} {strange_word(rng)}"] +
+            [f"{strange_word(rng)} style, {words}" for _ in range(5)])
 
 
 def denoiser_items(work):
-    """Every concept in every style that has it. Groups: 0 noto, 1 fluent."""
+    """Every concept in every style that has it. Groups: 0 noto, 1 fluent, 2 noto with strange captions."""
     rng, found = random.Random(SEED), []
     for group, (style, (package, _)) in enumerate(STYLES.items()):
         data = icon_set(work, package)
         for icon, words, _ in concepts():
             if icon in data["icons"]:
                 found.append((data, icon, {"image": f"dataset/{style}-{icon}.png", "group": group,
-                                           "captions": captions(style, words, rng)}))
+                                           "captions": [f"{style} style, {words}"]}))
             else:
                 print(f"{style} has no {icon}")
-    return found
+    words = {icon: words for icon, words, _ in concepts()}
+    return found + [(data, icon, item | {"group": 2, "captions": strange_captions(words[icon], rng)})
+                    for data, icon, item in found if item["group"] == 0]
 
 
 def vae_items(work):
@@ -110,11 +108,11 @@ def write_pictures(folder, found):
     os.makedirs(os.path.join(folder, "dataset"), exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, found))
-    digest = hashlib.sha256()
-    for _, _, item in found:
-        with open(os.path.join(folder, item["image"]), "rb") as file:
+    digest, images = hashlib.sha256(), list(dict.fromkeys(item["image"] for _, _, item in found))
+    for image in images:
+        with open(os.path.join(folder, image), "rb") as file:
             digest.update(file.read())
-    print(f"{folder}: {len(found)} pictures, SHA-256 of all {digest.hexdigest()}")
+    print(f"{folder}: {len(images)} pictures, SHA-256 of all {digest.hexdigest()}")
 
 
 def copy_base(source, target, given):
@@ -126,10 +124,12 @@ def copy_base(source, target, given):
 # The rate may fall later than planned here: `steps` can be changed as long as fewer than steps - decaySteps are done.
 DENOISER = {
     "type": "sd-1_5-base", "base": "base", "seed": SEED,
-    "parameters": {"steps": 14000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 3500,
+    "parameters": {"steps": 12000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 3500,
                    "beta1": 0.9, "beta2": 0.99, "weightDecay": 0.01, "averageDecay": 0.998, "captionDropout": 0.1,
-                   "timestepPower": 0.8, "reportSteps": 500},
-    "phases": [{"step": 0, "repeats": [1, 0]}, {"step": 2000, "repeats": [2, 1]}],
+                   "reportSteps": 500},
+    "phases": [{"step": 0, "timestepPower": 0.4, "repeats": [1, 0, 0]},
+               {"step": 2000, "timestepPower": 0.5, "repeats": [2, 1, 0]},
+               {"step": 7000, "timestepPower": 0.65, "repeats": [2, 1, 1]}],
 }
 VAE = {
     "type": "vae", "base": "base", "seed": SEED,
