@@ -25,3 +25,6 @@ ALTER TABLE asset ADD COLUMN job_id TEXT;
 ALTER TABLE asset ADD COLUMN dataset_model_id TEXT;
 CREATE INDEX asset_model_page ON asset (model_id, created_at DESC, id DESC) WHERE model_id IS NOT NULL;
 CREATE INDEX asset_dataset_model ON asset (dataset_model_id) WHERE dataset_model_id IS NOT NULL;
+
+-- The few assets with a rare tag are found by it.
+CREATE INDEX asset_tag_name ON asset_tag (name, asset_id);

@@ -9,8 +9,8 @@ def main():
     out, paths = pathlib.Path(sys.argv[1]), sorted(map(pathlib.Path, sys.argv[2:]), key=lambda path: path.name)
     texts, rows = [], []
     for number, path in enumerate(paths, start=1):
-        if not re.fullmatch(r"[0-9]{4}_[a-z_]+\.sql", path.name):
-            sys.exit(f"{path.name}: expected {number:04}_name.sql")
+        if not re.fullmatch(rf"{number:04}_[a-z_]+\.sql", path.name):
+            sys.exit(f"{path.name}: expected {number:04}_name.sql, since numbers have no gaps")
         # A list of bytes: ISO C promises string literals of 4095 characters only.
         texts.append(f"static const char migration_{number}[] = {{{','.join(map(str, path.read_bytes()))},0}};")
         rows.append(f'    {{{number}, "{path.name}", migration_{number}}},')
