@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.parse
 
+import bench_torch
 from pictures import png, variant
 from seed import copy_assets, copy_jobs, copy_models
 
@@ -402,6 +403,8 @@ class Bench:
             self.server.stop()
         if "train" in wanted:
             self.train()
+        if "torch" in wanted:
+            bench_torch.run(self.options.rounds)
 
 
 def machine():
@@ -422,10 +425,11 @@ def write_section(rows, load, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=PARTS)
+    parser.add_argument("--only", action="append", choices=[*PARTS, "torch"])
     parser.add_argument("--models", type=int, default=100_000)
     parser.add_argument("--pictures", type=int, default=80)
     parser.add_argument("--seconds", type=int, default=5, help="of each wrk run")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison with PyTorch")
     parser.add_argument("--write", action="store_true", help="put the table into docs/PERFORMANCE.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="maquette-bench-") as folder:
