@@ -146,7 +146,7 @@ def bench(python, rounds):
             times = [f"{mine[i]:.1f} / {other[i]:.1f}, {other[i] / mine[i]:.1f} times" for i in range(2)]
             print(f"| {name} | {' | '.join(times)} | {mine[2]:.0f} / {other[2]:.0f} |", flush=True)
         nothing = theirs.run("nothing", 1)["peak_kb"] / 1024
-    return table, theirs.version, nothing
+    return theirs.version, nothing
 
 
 def run(rounds):
