@@ -119,7 +119,7 @@ struct create_work {
 
 static struct error find_ancestors(struct db_tx *tx, const struct create_work *work)
 {
-    struct asset parent, *asset = work->asset;
+    struct asset parent = {0}, *asset = work->asset;
     TRY(asset_find_owned(tx, work->arena, work->caller, work->options->parent_id, &parent));
     asset->parent_id = parent.id;
     asset->root_parent_id = parent.root_parent_id ? parent.root_parent_id : parent.id;

@@ -139,8 +139,8 @@ static struct error empty_model(struct db_tx *tx, void *context)
         "DELETE FROM training_image WHERE model_id = ?1",
         "DELETE FROM model_file WHERE model_id = ?1",
         "DELETE FROM job WHERE model_id = ?1",
-        "UPDATE model SET training_image_count = 0, training_image_preview = '[]', training_pair_preview = '[]', "
-        "thumbnail_asset_id = NULL, example_asset_ids = '[]', epochs = NULL, weights_sha256 = NULL WHERE id = ?1",
+        ("UPDATE model SET training_image_count = 0, training_image_preview = '[]', training_pair_preview = '[]', "
+         "thumbnail_asset_id = NULL, example_asset_ids = '[]', epochs = NULL, weights_sha256 = NULL WHERE id = ?1"),
     };
     const struct dead_model *model = context;
     int64_t deleted;
