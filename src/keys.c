@@ -25,14 +25,6 @@ static const struct option_set key_option_set = {
     key_options,
 };
 
-static void print(struct buf *out)
-{
-    buf_putc(out, '\n');
-    if (out->data)
-        fwrite(out->data, 1, out->len, stdout);
-    buf_finish(out);
-}
-
 static struct error create_key(struct db *db, const struct options *options)
 {
     struct key_created key;
@@ -51,8 +43,7 @@ static struct error create_key(struct db *db, const struct options *options)
     json_put_string(&writer, "projectId", key.project_id);
     json_put_string(&writer, "teamId", key.team_id);
     json_close(&writer, '}');
-    print(&out);
-    return OK;
+    return print_document(&out);
 }
 
 static void write_key(struct json_writer *writer, const struct key_row *key)
@@ -94,8 +85,7 @@ static struct error list_keys(struct db *db, struct arena *arena, const struct o
     for (size_t i = 0; i < count; i++)
         write_key(&writer, &keys[i]);
     json_close(&writer, ']');
-    print(&out);
-    return OK;
+    return print_document(&out);
 }
 
 static struct error revoke(struct db *db, const struct options *options)

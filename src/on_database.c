@@ -38,3 +38,12 @@ int command_on_database(const struct option_set *set, int argc, char **argv,
     arena_finish(&arena);
     return !error.code ? exit_ok : error.code == ERR_INVALID ? exit_usage : exit_failed;
 }
+
+struct error print_document(struct buf *out)
+{
+    struct error error = buf_error(out);
+    if (!error.code)
+        printf("%.*s\n", (int)out->len, out->data);
+    buf_finish(out);
+    return error;
+}

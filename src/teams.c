@@ -102,11 +102,7 @@ static struct error list_teams(struct db *db, struct arena *arena, const struct 
     for (size_t i = 0; i < count; i++)
         write_team(&writer, &teams[i]);
     json_close(&writer, ']');
-    struct error error = buf_error(&out);
-    if (!error.code)
-        puts(out.data);
-    buf_finish(&out);
-    return error;
+    return print_document(&out);
 }
 
 static struct error change_acceptance(struct db *db, struct arena *arena, const struct options *options, bool accept)
@@ -169,11 +165,7 @@ static struct error limit_team(struct db *db, struct arena *arena, const struct 
     json_put_string(&writer, "team", team);
     write_limits(&writer, &limits);
     json_close(&writer, '}');
-    struct error error = buf_error(&out);
-    if (!error.code)
-        puts(out.data);
-    buf_finish(&out);
-    return error;
+    return print_document(&out);
 }
 
 static struct error run(struct db *db, struct arena *arena, const struct options *options)
