@@ -124,12 +124,12 @@ def copy_base(source, target, given):
 # The rate may fall later than planned here: `steps` can be changed as long as fewer than steps - decaySteps are done.
 DENOISER = {
     "type": "sd-1_5-base", "base": "base", "seed": SEED,
-    "parameters": {"steps": 12000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 3500,
+    "parameters": {"steps": 20000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 6000,
                    "beta1": 0.9, "beta2": 0.99, "weightDecay": 0.01, "averageDecay": 0.998, "captionDropout": 0.1,
                    "reportSteps": 500},
     "phases": [{"step": 0, "timestepPower": 0.4, "repeats": [1, 0, 0]},
-               {"step": 2000, "timestepPower": 0.5, "repeats": [2, 1, 0]},
-               {"step": 7000, "timestepPower": 0.65, "repeats": [2, 1, 1]}],
+               {"step": 3000, "timestepPower": 0.5, "repeats": [2, 1, 0]},
+               {"step": 11000, "timestepPower": 0.65, "repeats": [2, 1, 1]}],
 }
 VAE = {
     "type": "vae", "base": "base", "seed": SEED,
