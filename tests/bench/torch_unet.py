@@ -119,7 +119,7 @@ def transformer(net, path, x, context, heads, groups):
 
 def predict(net, x, timesteps, context):
     config = net.config
-    channels, groups, epsilon = config["block_out_channels"], config["norm_num_groups"], config["norm_eps"]
+    channels, groups, epsilon = config["block_out_channels"], config["norm_num_groups"], config.get("norm_eps", 1e-5)
     heads, layers, last = config["attention_head_dim"], config["layers_per_block"], len(channels) - 1
     half = channels[0] // 2
     angles = timesteps[:, None] * torch.exp(-numpy.log(10000) * torch.arange(half) / half)
@@ -179,7 +179,7 @@ def lora(base, options):
     net = Network(base, "unet")
     net.add_loras(options.rank, TARGETS if options.targets == "wide" else TARGETS[:4])
     x, target, timesteps = draw_batch(net, options.batch)
-    context = torch.randn(options.batch, 24, net.config["cross_attention_dim"])
+    context = torch.randn(options.batch, options.tokens, net.config["cross_attention_dim"])
     optimizer = adamw([factor for pair in net.loras.values() for factor in pair])
 
     def step(_):
@@ -242,6 +242,7 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--targets", choices=["wide", "attention"], default="wide")
+    parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--prompt", default="")
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--out", default=os.devnull)
