@@ -2,6 +2,7 @@
  * or are left out where that goes for a whole tile: adding products with zero changes no sum. */
 #include "engine/conv_plan.h"
 #include "engine/tile.h"
+#include "engine/winograd.h"
 
 #include <assert.h>
 
@@ -107,6 +108,14 @@ static size_t find_pixels(const struct gather_task *task, size_t row, size_t row
     const struct conv_gather *g = task->gather;
     struct walk walk;
     size_t runs = 0, begun = 0;
+    if (g->taps == 1 && g->source_step == 1 && g->target_step == 1) { /* a linear layer */
+        for (size_t i = 0; i < rows; i++) {
+            a[i] = task->source + (row + i) * g->source_channels;
+            c[i] = task->target + (row + i) * g->target_channels;
+        }
+        ends[0] = rows;
+        return 1;
+    }
     walk_start(&walk, g, task->batch, row);
     for (size_t i = 0; i < rows; i++) {
         if (i > 0 && walk_on(&walk) && i - begun >= RUN_ROWS_MIN)
@@ -191,6 +200,10 @@ void KERNEL(conv_forward)(struct pool *pool, const struct conv *conv, const floa
                           const float *bias, bool accumulate, float *y, float *workspace)
 {
     (void)workspace;
+    if (conv->winograd) {
+        KERNEL(winograd)(pool, conv, false, x, packed, bias, accumulate, y);
+        return;
+    }
     struct conv_gather plan;
     conv_gather_forward(conv, &plan);
     struct gather_task task = {
@@ -202,6 +215,10 @@ void KERNEL(conv_backward_data)(struct pool *pool, const struct conv *conv, cons
                                 const float *packed_backward, bool accumulate, float *dx, float *workspace)
 {
     (void)workspace;
+    if (conv->winograd) {
+        KERNEL(winograd)(pool, conv, true, dy, packed_backward, NULL, accumulate, dx);
+        return;
+    }
     for (size_t i = 0; i < conv_gathers_backward(conv); i++) {
         struct conv_gather plan;
         conv_gather_backward(conv, i, &plan);
@@ -220,8 +237,9 @@ struct weights_task {
     size_t padded_height, padded_width;
     size_t groups, strips;
     const float *x, *dy;
-    float *padded; /* [groups][batch][padded_height][padded_width][PACK_ROWS] */
-    float *panels; /* [out / PANEL][pixels][PANEL] */
+    float *padded; /* [groups][batch][padded_height][padded_width][PACK_ROWS], or NULL: x is read in place */
+    size_t group_stride, pixel_stride; /* of what is read, in floats */
+    float *panels;                     /* [out / PANEL][pixels][PANEL] */
     bool accumulate;
     float *dweights;
 };
@@ -234,7 +252,7 @@ static void pad_line(void *context, size_t chunk, float *scratch)
     const struct conv *conv = task->conv;
     size_t padding = conv_padding(conv), in = conv->in, width = task->padded_width;
     size_t sample = chunk / task->padded_height, y = chunk % task->padded_height;
-    size_t group_stride = conv->batch * task->padded_height * width * PACK_ROWS;
+    size_t group_stride = task->group_stride;
     for (size_t px = 0; px < width; px++) {
         size_t sy = y - padding, sx = px - padding; /* wraps to huge where above or left of the picture */
         bool inside = sy < conv->height && sx < conv->width;
@@ -314,7 +332,7 @@ static void set_lines(const struct weights_task *task, const struct pass *pass, 
     for (size_t s = 0; s < pass->segments && x.first < x.end; s++) {
         if (line >= y.first && line < y.end) {
             size_t from = sample * task->padded_height + line * conv->stride + ky;
-            offsets[kept] = (from * task->padded_width + x.first * conv->stride + kx) * PACK_ROWS;
+            offsets[kept] = (from * task->padded_width + x.first * conv->stride + kx) * task->pixel_stride;
             terms[kept++] = s * pass->length + x.first - pass->first;
         }
         if (++line == task->height) {
@@ -340,11 +358,10 @@ static void run_weights(void *context, size_t chunk, float *scratch)
         c[i] = scratch + i * STRIP_COLUMNS;
     struct strip strip = {.rows = rows,
                           .columns = conv->out - column < STRIP_COLUMNS ? conv->out - column : STRIP_COLUMNS,
-                          .packed =
-                              task->padded + group * conv->batch * task->padded_height * task->padded_width * PACK_ROWS,
+                          .packed = (task->padded ? task->padded : task->x) + group * task->group_stride,
                           .offsets = offsets,
                           .terms = terms,
-                          .packed_step = conv->stride * PACK_ROWS,
+                          .packed_step = conv->stride * task->pixel_stride,
                           .panel_stride = pixels * PANEL,
                           .beta = 1.0f};
     struct pass pass = {0};
@@ -373,6 +390,7 @@ void KERNEL(conv_backward_weights)(struct pool *pool, const struct conv *conv, c
             line.width = 64;
         }
     }
+    bool in_place = conv->kernel == 1 && conv->out <= PANEL; /* read once: a copy would not pay */
     struct weights_task task = {.conv = &line,
                                 .height = conv_out_height(&line),
                                 .width = conv_out_width(&line),
@@ -382,11 +400,15 @@ void KERNEL(conv_backward_weights)(struct pool *pool, const struct conv *conv, c
                                 .strips = ceil_div(conv->out, STRIP_COLUMNS),
                                 .x = x,
                                 .dy = dy,
-                                .padded = workspace,
+                                .padded = in_place ? NULL : workspace,
                                 .panels = workspace + conv_padded_floats(conv),
                                 .accumulate = accumulate,
                                 .dweights = dweights};
-    pool_run(pool, line.batch * task.padded_height, pad_line, &task);
+    size_t pixels = line.batch * task.padded_height * task.padded_width;
+    task.group_stride = in_place ? PACK_ROWS : pixels * PACK_ROWS;
+    task.pixel_stride = in_place ? conv->in : PACK_ROWS;
+    if (!in_place)
+        pool_run(pool, line.batch * task.padded_height, pad_line, &task);
     pool_run(pool, line.batch * task.height, pack_line, &task);
     pool_run(pool, task.groups * task.strips, run_weights, &task);
 }

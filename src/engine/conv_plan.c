@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "engine/winograd.h"
+
 #define PANEL 16
 #define GROUP 12
 
@@ -105,19 +107,77 @@ void conv_gather_backward(const struct conv *conv, size_t index, struct conv_gat
     gather->packed_offset = offset;
 }
 
+bool conv_suits_winograd(const struct conv *conv)
+{
+    const size_t pairs_max = 640 * 640; /* 26 MB. Of more, SD 1.5 has few pixels: reading weights is the work there */
+    return conv->kernel == 3 && conv->stride == 1 && !conv->pad_after_only && conv->in % PANEL == 0 &&
+           conv->out % PANEL == 0 && conv->in * conv->out <= pairs_max;
+}
+
+size_t winograd_packed_floats(const struct conv *conv)
+{
+    return 16 * conv->in * conv->out;
+}
+
+/* G g for three numbers: rows of G are (1 0 0), (1 1 1) / 2, (1 -1 1) / 2, (0 0 1). */
+static void transform_three(const float g[3], float out[4])
+{
+    out[0] = g[0];
+    out[1] = 0.5f * (g[0] + g[2] + g[1]);
+    out[2] = 0.5f * (g[0] + g[2] - g[1]);
+    out[3] = g[2];
+}
+
+/* G g G^T of a kernel, turned by half a circle for the adjoint. */
+static void transform_kernel(const float *kernel, bool turned, float out[16])
+{
+    float columns[3][4];
+    for (size_t x = 0; x < 3; x++) {
+        float g[3];
+        for (size_t y = 0; y < 3; y++)
+            g[y] = kernel[turned ? 8 - (3 * y + x) : 3 * y + x];
+        transform_three(g, columns[x]);
+    }
+    for (size_t y = 0; y < 4; y++)
+        transform_three((const float[3]){columns[0][y], columns[1][y], columns[2][y]}, out + 4 * y);
+}
+
+void winograd_pack(const struct conv *conv, const float *weights, bool backward, float *packed)
+{
+    size_t targets = backward ? conv->in : conv->out, sources = backward ? conv->out : conv->in;
+    for (size_t target = 0; target < targets; target++) {
+        for (size_t source = 0; source < sources; source++) {
+            size_t out = backward ? source : target, in = backward ? target : source;
+            float points[16];
+            transform_kernel(weights + (out * conv->in + in) * 9, backward, points);
+            float *to = packed + (target / PANEL * sources + source) * PANEL + target % PANEL;
+            for (size_t point = 0; point < 16; point++)
+                to[point * sources * targets] = points[point];
+        }
+    }
+}
+
 size_t conv_packed_floats(const struct conv *conv)
 {
+    if (conv->winograd)
+        return winograd_packed_floats(conv);
     return ceil_div(conv->out, PANEL) * PANEL * conv->kernel * conv->kernel * conv->in;
 }
 
 size_t conv_packed_backward_floats(const struct conv *conv)
 {
+    if (conv->winograd)
+        return winograd_packed_floats(conv);
     return ceil_div(conv->in, PANEL) * PANEL * conv->kernel * conv->kernel * conv->out;
 }
 
 void conv_pack(const struct conv *conv, const float *weights, float *packed)
 {
     size_t taps = (size_t)conv->kernel * conv->kernel;
+    if (conv->winograd) {
+        winograd_pack(conv, weights, false, packed);
+        return;
+    }
     for (size_t panel = 0; panel < conv->out; panel += PANEL) {
         for (size_t t = 0; t < taps; t++) {
             for (size_t in = 0; in < conv->in; in++) {
@@ -131,6 +191,10 @@ void conv_pack(const struct conv *conv, const float *weights, float *packed)
 void conv_pack_backward(const struct conv *conv, const float *weights, float *packed)
 {
     size_t all = (size_t)conv->kernel * conv->kernel;
+    if (conv->winograd) {
+        winograd_pack(conv, weights, true, packed);
+        return;
+    }
     for (size_t index = 0; index < conv_gathers_backward(conv); index++) {
         struct conv_gather gather;
         gather_of_parity(conv, index, &gather);

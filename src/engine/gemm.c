@@ -44,6 +44,19 @@ static void pack_transposed(const float *b, size_t ldb, float alpha, size_t n, s
     }
 }
 
+/* Fewer columns than a panel has; a LoRA's rank of 8 is the usual case. */
+static inline void pack_part(const float *b, float alpha, size_t columns, float *to)
+{
+    memset(to, 0, PANEL * sizeof *to);
+    if (columns == PANEL / 2) {
+        for (size_t j = 0; j < PANEL / 2; j++)
+            to[j] = alpha * b[j];
+        return;
+    }
+    for (size_t j = 0; j < columns; j++)
+        to[j] = alpha * b[j];
+}
+
 /* Panels of B given as rows of k: out[panel][k][j] = alpha b[k][panel * PANEL + j] */
 static void pack_plain(const float *b, size_t ldb, float alpha, size_t columns, size_t depth, float *out)
 {
@@ -54,8 +67,8 @@ static void pack_plain(const float *b, size_t ldb, float alpha, size_t columns, 
             for (size_t j = 0; j < PANEL; j++)
                 to[j] = alpha * b[n + j];
         }
-        for (size_t j = 0; n < columns && j < PANEL; j++)
-            to[j] = n + j < columns ? alpha * b[n + j] : 0.0f;
+        if (n < columns)
+            pack_part(b + n, alpha, columns - n, to);
     }
 }
 

@@ -49,11 +49,14 @@ struct conv {
     unsigned kernel;             /* 1 or 3 */
     unsigned stride;             /* 1 or 2 */
     bool pad_after_only;
+    bool winograd; /* by transforms (engine/winograd.h): other roundings. Only where conv_suits_winograd */
 };
+/* 3x3, stride 1, channels that fill vectors, and not so many that packed weights become large. */
+bool conv_suits_winograd(const struct conv *conv);
 size_t conv_out_height(const struct conv *conv);
 size_t conv_out_width(const struct conv *conv);
-/* Packed weights depend on kernel, in, out and, for backward data, on stride and padding; not on batch or size. Pack
- * frozen weights once, trained ones each time they change. */
+/* Packed weights depend on kernel, in, out, winograd and, for backward data, on stride and padding; not on batch or
+ * size. Pack frozen weights once, trained ones each time they change. */
 size_t conv_packed_floats(const struct conv *conv);
 size_t conv_packed_backward_floats(const struct conv *conv);
 void conv_pack(const struct conv *conv, const float *weights, float *packed);

@@ -80,6 +80,7 @@ struct error network_open(const char *folder, const char *stem, enum component k
     network->label = arena_strdup(&network->arena, folder);
     network->last_layer = &network->layers;
     network->last_norm = &network->norms;
+    network->direct = fresh_seed != NULL;
     const char *config = arena_printf(&network->arena, "%s/config.json", folder);
     struct error error = json_read_file(&network->arena, config, CONFIG_BYTES_MAX, &network->config);
     if (!error.code)
@@ -339,6 +340,7 @@ struct error network_layer(struct network *network, const char *name, const stru
     layer->conv = *conv;
     layer->conv.batch = 1;
     layer->conv.height = layer->conv.width = 8;
+    layer->conv.winograd = !network->direct && !network->half && conv_suits_winograd(conv);
     *network->last_layer = layer;
     network->last_layer = &layer->next;
     if (bias)

@@ -49,8 +49,9 @@ struct network {
     const struct json *config;
     size_t file_count;
     struct safetensors *files[NETWORK_FILES_MAX];
-    bool fresh;                      /* no files: tensors get first values, drawn by their names from seed */
-    uint64_t seed;                   /* of fresh ones */
+    bool direct;   /* no convolution by transforms: weights that train would be transformed at every step */
+    bool fresh;    /* no files: tensors get first values, drawn by their names from seed */
+    uint64_t seed; /* of fresh ones */
     const char *const (*aliases)[2]; /* {part of our name, what older files call it}, ended by NULL; or NULL */
     struct layer *layers, **last_layer;
     struct norm *norms, **last_norm;
@@ -62,7 +63,7 @@ struct network {
 };
 
 /* folder/config.json and folder/stem[.fp16|.bf16].safetensors, or the shards of folder/stem.safetensors.index.json.
- * With a seed, a folder without weights gives a fresh network instead of ERR_NOT_FOUND. */
+ * With a seed, the network is direct, and fresh where the folder has no weights, instead of ERR_NOT_FOUND. */
 struct error network_open(const char *folder, const char *stem, enum component kind, const uint64_t *fresh_seed,
                           struct network **out) __attribute__((warn_unused_result));
 void network_close(struct network *network);

@@ -196,6 +196,7 @@ static void size_conv_workspace(struct graph *g, struct node *n)
     size_t convolution = aligned(layer_workspace(n->layer)) + conv_workspace(&n->conv);
     if (n->lora_a) {
         n->lora_conv = n->conv;
+        n->lora_conv.winograd = false; /* few outputs, and weights that change */
         n->lora_conv.out = g->parameters->rank;
         n->saved_floats = rows * n->lora_conv.out;
         before = aligned(n->saved_floats) +
@@ -222,6 +223,7 @@ static struct value *add_conv(struct graph *g, struct value *x, const struct con
     struct node *n = graph_node(g, &conv_op, y, 1, &x);
     n->layer = layer;
     n->conv = conv;
+    n->conv.winograd = layer->conv.winograd;
     find_trained(g, n);
     size_conv_workspace(g, n);
     return y;

@@ -1,5 +1,6 @@
 /* GFLOP/s of the products and convolutions, ours beside oneDNN's: bench_kernels [threads [set]]. Each figure is the
- * best of several runs of at least 20 ms, ours and theirs in turn, because a shared machine is noisy. */
+ * best of several runs of at least 10 ms, ours and theirs in turn, because a shared machine is noisy. Both columns
+ * count the operations of the direct way. */
 #include <dnnl.h>
 #include <omp.h>
 #include <stdio.h>
@@ -95,10 +96,11 @@ static void bench_conv(struct pool *pool, const struct conv *c)
     conv_pack_backward(c, w.w, w.backward);
     w.oracle = onednn_conv_create(c, w.x, w.w, w.bias, w.dy);
     static const char *const names[] = {"forward", "backward data", "backward weights"};
-    for (w.pass = ONEDNN_FORWARD; w.oracle && w.pass <= ONEDNN_BACKWARD_WEIGHTS; w.pass++) {
+    enum onednn_pass last = c->winograd ? ONEDNN_BACKWARD_DATA : ONEDNN_BACKWARD_WEIGHTS;
+    for (w.pass = ONEDNN_FORWARD; w.oracle && w.pass <= last; w.pass++) {
         char label[96];
-        snprintf(label, sizeof label, "conv%u B%zu %zux%zu %zu->%zu /%u %s", c->kernel, c->batch, c->height, c->width,
-                 c->in, c->out, c->stride, names[w.pass]);
+        snprintf(label, sizeof label, "%s%u B%zu %zux%zu %zu->%zu /%u %s", c->winograd ? "winograd" : "conv", c->kernel,
+                 c->batch, c->height, c->width, c->in, c->out, c->stride, names[w.pass]);
         compare(label, our_conv, their_conv, &w, 2.0 * (double)pixels * (double)weights);
     }
     onednn_conv_destroy(w.oracle);
@@ -193,8 +195,13 @@ int main(int argc, char **argv)
         {.batch = 2048, .height = 1, .width = 1, .in = 64, .out = 64, .kernel = 1, .stride = 1},
         {.batch = 512, .height = 1, .width = 1, .in = 128, .out = 1024, .kernel = 1, .stride = 1},
     };
-    for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
-        bench_conv(pool, &convs[i]);
+    for (size_t i = 0; i < sizeof convs / sizeof *convs; i++) {
+        struct conv conv = convs[i];
+        bench_conv(pool, &conv);
+        conv.winograd = conv_suits_winograd(&conv);
+        if (conv.winograd)
+            bench_conv(pool, &conv);
+    }
     bench_gemm(pool, 2048, 64, 64, 'N', 'T');
     bench_gemm(pool, 512, 128, 128, 'N', 'T');
     bench_gemm(pool, 4096, 320, 2560, 'N', 'N');

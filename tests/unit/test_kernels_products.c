@@ -204,6 +204,11 @@ static void convolutions_agree_with_double_and_their_adjoints(void **state)
         {.batch = 2, .height = 6, .width = 5, .in = 300, .out = 12, .kernel = 1, .stride = 1},
         {.batch = 128, .height = 1, .width = 1, .in = 31, .out = 70, .kernel = 1, .stride = 1},
         {.batch = 1, .height = 3, .width = 300, .in = 4, .out = 4, .kernel = 3, .stride = 1},
+        {.batch = 2, .height = 16, .width = 16, .in = 64, .out = 32, .kernel = 3, .stride = 1, .winograd = true},
+        {.batch = 3, .height = 4, .width = 4, .in = 32, .out = 144, .kernel = 3, .stride = 1, .winograd = true},
+        {.batch = 2, .height = 7, .width = 5, .in = 16, .out = 48, .kernel = 3, .stride = 1, .winograd = true},
+        {.batch = 1, .height = 1, .width = 1, .in = 16, .out = 16, .kernel = 3, .stride = 1, .winograd = true},
+        {.batch = 1, .height = 3, .width = 9, .in = 528, .out = 16, .kernel = 3, .stride = 1, .winograd = true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_conv(cases[i]);
