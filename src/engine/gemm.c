@@ -49,8 +49,8 @@ static inline void pack_part(const float *b, float alpha, size_t columns, float 
 {
     memset(to, 0, PANEL * sizeof *to);
     if (columns == PANEL / 2) {
-        for (size_t j = 0; j < PANEL / 2; j++)
-            to[j] = alpha * b[j];
+        const four halves[2] = {load_four(b) * alpha, load_four(b + 4) * alpha};
+        memcpy(to, halves, sizeof halves);
         return;
     }
     for (size_t j = 0; j < columns; j++)
