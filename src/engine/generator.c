@@ -10,6 +10,7 @@
 #include "engine/event_log.h"
 #include "engine/generation_folder.h"
 #include "engine/kernels.h"
+#include "engine/run_end.h"
 
 enum {
     path_bytes_max = 4096,
@@ -239,27 +240,18 @@ static const char *hint_for(const struct run *run, struct error error)
                                      : "Start the generation again. If it fails again, report this with trainer.log.";
 }
 
-static struct error failed_event(struct run *run, struct error error)
+static struct error failed_event(void *context, struct error error)
 {
+    struct run *run = context;
     struct json_writer *json = event_begin(&run->events, "failed");
     json_put_string(json, "error", error.text);
     json_put_string(json, "hint", hint_for(run, error));
     return event_end(&run->events);
 }
 
-static enum trainer_exit conclude(struct run *run, struct error *error)
+static struct error canceled_event(void *run)
 {
-    if (!error->code)
-        return TRAINER_DONE;
-    if (error->code == ERR_CANCELED) {
-        *error = say(run, "canceled");
-        if (!error->code)
-            return TRAINER_CANCELED;
-    }
-    const struct error kept = error_keep(&run->arena, *error), unsaid = failed_event(run, kept);
-    *error = unsaid.code ? error_make(kept.code, "%s (and the event log: %s)", kept.text, unsaid.text)
-                         : error_make(kept.code, "%s", kept.text); /* out of the arena that ends with the run */
-    return TRAINER_FAILED;
+    return say(run, "canceled");
 }
 
 static enum trainer_exit run_locked(struct run *run, struct error *error)
@@ -277,7 +269,7 @@ static enum trainer_exit run_locked(struct run *run, struct error *error)
         *error = run_job(run);
     else if (!run->events.done) /* killed between the two */
         *error = say(run, "done");
-    return conclude(run, error);
+    return run_conclude(&(struct run_end){run, canceled_event, failed_event}, &run->arena, error);
 }
 
 enum trainer_exit generator_run(const struct trainer_options *options, struct error *error)

@@ -13,6 +13,7 @@
 #include "engine/kernels.h"
 #include "engine/parameters.h"
 #include "engine/pretrain_subject.h"
+#include "engine/run_end.h"
 #include "engine/safetensors.h"
 #include "engine/weights_file.h"
 
@@ -363,20 +364,19 @@ static struct error train(struct run *run)
     return event_end(&run->events);
 }
 
-static enum trainer_exit conclude(struct run *run, struct error *error)
+static struct error canceled_event(void *context)
 {
-    bool canceled = error->code == ERR_CANCELED;
-    if (!error->code)
-        return TRAINER_DONE;
-    struct error unsaved = canceled && run->common.step > run->first_step ? save_state(run) : OK;
-    if (unsaved.code) {
-        *error = unsaved;
-        canceled = false;
-    }
-    *error = error_keep(&run->arena, *error);
-    struct error unsaid = event_text(&run->events, canceled ? "canceled" : "failed", "error", error->text);
-    *error = error_make(error->code, "%s%s", error->text, unsaid.code ? " (nor can events be written)" : "");
-    return canceled ? TRAINER_CANCELED : TRAINER_FAILED;
+    struct run *run = context;
+    if (run->common.step > run->first_step)
+        TRY(save_state(run));
+    event_begin(&run->events, "canceled");
+    return event_end(&run->events);
+}
+
+static struct error failed_event(void *context, struct error error)
+{
+    struct run *run = context;
+    return event_text(&run->events, "failed", "error", error.text);
 }
 
 static void release(struct run *run)
@@ -411,7 +411,8 @@ enum trainer_exit pretrain_run(const struct trainer_options *options, struct err
         *error = prepare(&run);
     if (!error->code)
         *error = train(&run);
-    enum trainer_exit outcome = run.events.fd >= 0 ? conclude(&run, error) : TRAINER_FAILED;
+    const struct run_end end = {&run, canceled_event, failed_event};
+    enum trainer_exit outcome = run.events.fd >= 0 ? run_conclude(&end, &run.arena, error) : TRAINER_FAILED;
     release(&run);
     return outcome;
 }

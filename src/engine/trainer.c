@@ -11,6 +11,7 @@
 #include "engine/job_folder.h"
 #include "engine/kernels.h"
 #include "engine/publish.h"
+#include "engine/run_end.h"
 #include "engine/state.h"
 #include "engine/stepper.h"
 
@@ -396,8 +397,9 @@ static struct blame blame_for(const struct run *run, struct error error)
     return error.code == ERR_INVALID || run->stage == STAGE_JOB ? job : internal;
 }
 
-static struct error failed_event(struct run *run, struct error error)
+static struct error failed_event(void *context, struct error error)
 {
+    struct run *run = context;
     struct blame blame = blame_for(run, error);
     struct json_writer *json = event_begin(&run->events, "failed");
     const struct job_item *item = run->item_at_fault < run->job.item_count ? &run->job.items[run->item_at_fault] : NULL;
@@ -409,30 +411,13 @@ static struct error failed_event(struct run *run, struct error error)
     return event_end(&run->events);
 }
 
-static struct error canceled_event(struct run *run)
+static struct error canceled_event(void *context)
 {
+    struct run *run = context;
     if (run->stepper && run->state.step > run->first_step)
         TRY(save_state(run));
     event_begin(&run->events, "canceled");
     return event_end(&run->events);
-}
-
-static enum trainer_exit conclude(struct run *run, struct error *error)
-{
-    if (!error->code)
-        return TRAINER_DONE;
-    if (error->code == ERR_CANCELED) {
-        *error = canceled_event(run);
-        if (!error->code)
-            return TRAINER_CANCELED;
-    }
-    *error = error_keep(&run->arena, *error);
-    struct error unsaid = failed_event(run, *error);
-    if (unsaid.code)
-        *error = error_make(error->code, "%s (and the event log: %s)", error->text, unsaid.text);
-    else
-        *error = error_make(error->code, "%s", error->text); /* out of the arena that ends with the run */
-    return TRAINER_FAILED;
 }
 
 static void release(struct run *run)
@@ -460,7 +445,7 @@ static enum trainer_exit run_locked(struct run *run, struct error *error)
     snprintf(path, sizeof path, "%s/out/result.json", run->options->folder);
     if (!fs_exists(path)) {
         *error = run_job(run);
-        return conclude(run, error);
+        return run_conclude(&(struct run_end){run, canceled_event, failed_event}, &run->arena, error);
     }
     if (!run->events.done) { /* killed between the two */
         event_begin(&run->events, "done");
