@@ -9,6 +9,7 @@
 
 static const struct option option_list[] = {
     {"threads", "N", "0", "0: what job.json says, or one a core"},
+    {"kernels", "NAME", NULL, "avx512, avx2 or portable (default: the fastest of this CPU). The results are the same"},
     {0},
 };
 
@@ -41,6 +42,7 @@ int command_pretrain(int argc, char **argv)
         .folder = options.arguments[0],
         .software = "maquette " MAQUETTE_VERSION,
         .threads = (unsigned)threads,
+        .kernels = options_text(&options, "kernels"),
         .stop = interrupt_flag(),
         .io = picture_files(),
     };

@@ -62,9 +62,7 @@ static struct error open_base(struct run *run)
     const struct trainer_options *options = run->options;
     run->stage = STAGE_BASE;
     TRY(base_model_check_memory(run->job.base_path, false, options->memory_bytes));
-    TRY(pool_create(options->threads ? options->threads : run->job.threads, &run->pool));
-    if (options->kernels && !kernels_choose(run->pool, options->kernels))
-        return error_make(ERR_INVALID, "this CPU or build has no %.20s kernels", options->kernels);
+    TRY(kernels_pool_create(options->threads ? options->threads : run->job.threads, options->kernels, &run->pool));
     TRY(base_model_open(run->job.base_path, run->pool, &run->base));
     if (run->base->info->xl != run->job.xl)
         return error_make(ERR_INVALID, "%s needs an %s base model, this one is not", run->job.xl ? "sd-xl" : "sd-1_5",

@@ -69,6 +69,16 @@ bool kernels_choose(struct pool *pool, const char *name)
     return table != NULL;
 }
 
+struct error kernels_pool_create(unsigned threads, const char *name, struct pool **out)
+{
+    TRY(pool_create(threads, out));
+    if (!name || kernels_choose(*out, name))
+        return OK;
+    pool_destroy(*out);
+    *out = NULL;
+    return error_make(ERR_INVALID, "this CPU or build has no %.20s kernels", name);
+}
+
 const char *kernels_name(const struct pool *pool)
 {
     return pool_kernels(pool)->name;

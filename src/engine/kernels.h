@@ -20,6 +20,9 @@
 /* ---- choice of the CPU's instructions: "avx512", "avx2", "portable". False when this CPU or build has it not. ---- */
 bool kernels_choose(struct pool *pool, const char *name);
 const char *kernels_name(const struct pool *pool);
+/* pool_create with kernels of that name, or with the fastest ones (NULL). ERR_INVALID when they cannot be had. */
+struct error kernels_pool_create(unsigned threads, const char *name, struct pool **out)
+    __attribute__((warn_unused_result));
 
 /* ---- products ---- */
 

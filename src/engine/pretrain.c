@@ -160,7 +160,7 @@ static struct error open_base(struct run *run)
 {
     struct pretrain *common = &run->common;
     unsigned threads = common->options->threads ? common->options->threads : common->job.threads;
-    TRY(pool_create(threads, &common->pool));
+    TRY(kernels_pool_create(threads, common->options->kernels, &common->pool));
     TRY(base_model_open_fresh(common->job.base_path, common->job.seed, common->pool, &common->base));
     const struct model_info *info = common->base->info;
     if (info->xl)

@@ -73,9 +73,7 @@ static struct error open_base(struct run *run)
     unsigned threads = run->options->threads ? run->options->threads : run->job.threads;
     run->stage = STAGE_BASE;
     TRY(base_model_check_memory(run->job.base_path, true, run->options->memory_bytes));
-    TRY(pool_create(threads, &run->pool));
-    if (run->options->kernels && !kernels_choose(run->pool, run->options->kernels))
-        return error_make(ERR_INVALID, "this CPU or build has no %.20s kernels", run->options->kernels);
+    TRY(kernels_pool_create(threads, run->options->kernels, &run->pool));
     TRY(base_model_open(run->job.base_path, run->pool, &run->base));
     if (run->base->info->xl != run->job.xl)
         return error_make(ERR_INVALID, "%s trains on %s, the base model is %s", run->job.type,

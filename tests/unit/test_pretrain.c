@@ -129,17 +129,23 @@ static struct error load_rgb(void *context, const char *path, uint8_t **rgb, siz
     return OK;
 }
 
-static enum trainer_exit run(const char *job, unsigned threads, struct error *error)
+static enum trainer_exit run_with(const char *job, unsigned threads, const char *kernels, struct error *error)
 {
     char folder[path_max];
     path_in(job, ".", folder);
     const struct trainer_options options = {.folder = folder,
                                             .software = "maquette test",
                                             .threads = threads,
+                                            .kernels = kernels,
                                             .stop = &stop,
                                             .io = {.load_rgb = load_rgb},
                                             .state_interval_ms = 1};
     return pretrain_run(&options, error);
+}
+
+static enum trainer_exit run(const char *job, unsigned threads, struct error *error)
+{
+    return run_with(job, threads, NULL, error);
 }
 
 static void finish_job(const char *job, unsigned threads)
@@ -206,6 +212,21 @@ static void any_number_of_threads_gives_the_same_bytes(void **state)
     make_job("threads", 6, 0);
     finish_job("threads", 3);
     assert_same_results("plain", "threads");
+}
+
+static void any_kernels_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"portable", "avx2", "avx512"};
+    struct error error;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        make_job(sets[i], 6, 0);
+        if (run_with(sets[i], 2, sets[i], &error) == TRAINER_DONE)
+            assert_same_results("plain", sets[i]);
+        else
+            assert_non_null(strstr(error.text, "this CPU or build has no")); /* but portable, which every one has */
+        assert_true(i > 0 || !error.code);
+    }
 }
 
 static void a_killed_training_goes_on_to_the_same_bytes(void **state)
@@ -372,6 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
+        cmocka_unit_test(any_kernels_give_the_same_bytes),
         cmocka_unit_test(a_killed_training_goes_on_to_the_same_bytes),
         cmocka_unit_test(steps_can_be_added_while_the_rate_has_not_fallen),
         cmocka_unit_test(a_state_of_another_job_is_refused),
