@@ -219,10 +219,12 @@ static void any_kernels_give_the_same_bytes(void **state)
     (void)state;
     static const char *const sets[] = {"portable", "avx2", "avx512"};
     struct error error;
+    make_job("short", 1, 0);
+    finish_job("short", 2);
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
-        make_job(sets[i], 6, 0);
+        make_job(sets[i], 1, 0);
         if (run_with(sets[i], 2, sets[i], &error) == TRAINER_DONE)
-            assert_same_results("plain", sets[i]);
+            assert_same_results("short", sets[i]);
         else
             assert_non_null(strstr(error.text, "this CPU or build has no")); /* but portable, which every one has */
         assert_true(i > 0 || !error.code);
