@@ -1,51 +1,67 @@
-"""Draw contact sheets from the exported folder with diffusers' own pipeline, the true picture beside each.
+"""Draw contact sheets with `maquette generate`, the true pictures below what is drawn.
 
-    python sheet.py --work WORK --model ../tiny --out ../sheet.png [--style noto] [--open N]
+    python3 sheet.py --maquette ../../build/maquette --job WORK/job --base ../tiny --out ../sheet.png
+                     [--styles noto,fluent] [--open N] [--guidance 2]
+
+The fixed list is the first 16 concepts of concepts.txt; --open N takes N of the others at random instead.
+Needs Pillow.
 """
-import argparse, os
-import numpy as np
-import torch
+import argparse
+import os
+import random
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
 from PIL import Image
-from diffusers import StableDiffusionPipeline
-from data import caption, concepts
 
-FIXED = "apple cat dog castle car tree crown heart sun moon umbrella fish pizza rocket key mushroom".split()
+from job import concepts
+
+COLUMNS, SIDE, FIXED = 8, 64, 16
 
 
-def draw(pipe, prompts, steps, guidance, seed=7):
-    noise = torch.randn(len(prompts), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
-    return pipe(prompts, height=64, width=64, num_inference_steps=steps, guidance_scale=guidance, latents=noise,
-                output_type="np").images
+def draw(args, folder, style, words):
+    path = os.path.join(folder, f"{style}-{words}.png".replace(" ", "-"))
+    command = [args.maquette, "generate", "--base", args.base, "--prompt", f"{style} style, {words}", "--seed", "7",
+               "--threads", "1", "--guidance", str(args.guidance), "--steps", str(args.steps), "--out", path]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Image.open(path).convert("RGB")
+
+
+def chosen(args):
+    every = concepts()
+    if not args.open:
+        return every[:FIXED]
+    picked = random.Random(args.seed).sample(every[FIXED:], args.open)
+    print(", ".join(words for _, words, _ in picked))
+    return picked
 
 
 def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--work", default="work")
-    ap.add_argument("--model", default="../tiny")
-    ap.add_argument("--out", default="../sheet.png")
-    ap.add_argument("--styles", default="noto")
-    ap.add_argument("--open", type=int, default=0, help="this many other concepts, picked at random, instead of the fixed list")
-    ap.add_argument("--steps", type=int, default=25)
-    ap.add_argument("--guidance", type=float, nargs="+", default=[2.0])
-    args = ap.parse_args()
-    pipe = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, torch_dtype=torch.float32)
-    torch.set_num_threads(1)
-    pipe.set_progress_bar_config(disable=True)
-    d = np.load(os.path.join(args.work, "data.npz"))
-    at = {(s, n): i for i, (s, n) in enumerate(zip(d["sets"], d["names"]))}
-    icon = {c: i for i, c, _ in concepts()}
-    words = FIXED
-    if args.open:
-        rest = [c for _, c, p in concepts() if p == "core" and c not in FIXED]
-        words = [rest[i] for i in np.random.default_rng(3).choice(len(rest), args.open, replace=False)]
-        print(words)
-    rows = []
-    for style in args.styles.split(","):
-        truth = [d["images"][at[style, icon[w]]] / 255 for w in words]
-        drawn = [draw(pipe, [caption(style, w) for w in words], args.steps, g) for g in args.guidance]
-        for k in range(0, len(words), 8):
-            rows += [np.concatenate(list(r[k:k + 8]), 1) for r in drawn + [truth]]
-    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(args.out, optimize=True)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--maquette", default="../../build/maquette")
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--base", default="../tiny")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--styles", default="noto")
+    parser.add_argument("--open", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--guidance", type=float, default=2)
+    parser.add_argument("--steps", type=int, default=25)
+    args = parser.parse_args()
+    rows, picked = [], chosen(args)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        for style in args.styles.split(","):
+            truth = [Image.open(os.path.join(args.job, f"dataset/{style}-{icon}.png")).convert("RGB")
+                     for icon, _, _ in picked]
+            drawn = list(pool.map(lambda item: draw(args, folder, style, item[1]), picked))
+            for first in range(0, len(picked), COLUMNS):
+                rows += [drawn[first:first + COLUMNS], truth[first:first + COLUMNS]]
+        sheet = Image.new("RGB", (COLUMNS * SIDE, len(rows) * SIDE), "white")
+        for y, row in enumerate(rows):
+            for x, picture in enumerate(row):
+                sheet.paste(picture, (x * SIDE, y * SIDE))
+    sheet.save(args.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Make a folder that `maquette pretrain` runs: icons as pictures, captions, job.json.
 
-    npm install --prefix WORK        (with this folder's package.json copied there)
-    python3 job.py --work WORK               -> WORK/job: the UNet and the text encoder, with the VAE of --base
+    npm install --prefix WORK        (with this folder's package.json copied there), tokenizer.py
     python3 job.py --work WORK --vae         -> WORK/vae-job: the VAE
+    python3 job.py --work WORK               -> WORK/job: the UNet and the text encoder, with the VAE of that
 
 Needs the program rsvg-convert (librsvg) and nothing beyond Python itself.
 """
@@ -29,7 +29,7 @@ SEED = 1
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
-def concepts():
+def listed():
     """concepts.txt as [(icon name, words, part)]"""
     found, part = [], None
     for line in open(os.path.join(HERE, "concepts.txt"), encoding="utf-8"):
@@ -40,6 +40,11 @@ def concepts():
             icon, _, words = (text.strip() for text in line.partition("="))
             found.append((icon, words or icon.replace("-", " "), part))
     return found
+
+
+def concepts():
+    """What is taught."""
+    return [concept for concept in listed() if concept[2] != "words"]
 
 
 def icon_set(work, package):
@@ -115,10 +120,11 @@ def write_pictures(folder, found):
     print(f"{folder}: {len(images)} pictures, SHA-256 of all {digest.hexdigest()}")
 
 
-def copy_base(source, target, given):
-    """Configs and tokenizer, and the weights of what is given; the others begin from nothing."""
-    shutil.copytree(source, target, dirs_exist_ok=True, ignore=lambda folder, names: [
-        name for name in names if name.endswith(".safetensors") and os.path.basename(folder) not in given])
+def make_base(work, target):
+    """The configs of the model that ships, and the tokenizer. Networks without weights begin from nothing."""
+    shutil.copytree(os.path.join(HERE, "../tiny"), target, dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns("*.safetensors", "vocab.json", "merges.txt"))
+    shutil.copytree(os.path.join(work, "tokenizer"), os.path.join(target, "tokenizer"), dirs_exist_ok=True)
 
 
 # The rate may fall later than planned here: `steps` can be changed as long as fewer than steps - decaySteps are done.
@@ -143,12 +149,13 @@ VAE = {
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", default="work")
-    parser.add_argument("--base", default=os.path.join(HERE, "..", "tiny"))
     parser.add_argument("--vae", action="store_true")
     args = parser.parse_args()
     folder = os.path.join(args.work, "vae-job" if args.vae else "job")
     found = vae_items(args.work) if args.vae else denoiser_items(args.work)
-    copy_base(args.base, os.path.join(folder, "base"), () if args.vae else ("vae",))
+    make_base(args.work, os.path.join(folder, "base"))
+    if not args.vae:
+        shutil.copytree(os.path.join(args.work, "vae-job/out/vae"), os.path.join(folder, "base/vae"), dirs_exist_ok=True)
     write_pictures(folder, found)
     job = (VAE if args.vae else DENOISER) | {"items": [item for _, _, item in found]}
     with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
