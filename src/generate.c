@@ -26,6 +26,8 @@ static const struct option option_list[] = {
     {"height", "PIXELS", "0", "0: the base model's own"},
     {"steps", "N", "0", "0: as the base model likes it"},
     {"guidance", "G", "0", "how much the prompt counts; 0: as the base model likes it"},
+    {"image", "FILE", NULL, "a picture to begin on, of which the middle is taken"},
+    {"strength", "S", "0.75", "how much of --image is changed, 0 to 1"},
     {"scheduler", "NAME", "ddim", "ddim, euler, euler_ancestral, dpmpp_2m or dpmpp_2m_karras"},
     {"threads", "N", "0", "0: one a core"},
     {0},
@@ -39,7 +41,8 @@ static const struct option_set option_set = {
 
 struct generation {
     struct picture_request request;
-    const char *out, *loras, *base_path;
+    struct picture_start start;
+    const char *out, *loras, *base_path, *image;
     unsigned threads;
 };
 
@@ -63,6 +66,10 @@ static struct error read_options(const struct options *options, struct arena *ar
     TRY(options_int(options, "seed", 0, INT64_MAX, &seed));
     TRY(options_int(options, "threads", 0, POOL_THREADS_MAX, &threads));
     TRY(number_option(options, "guidance", &request->guidance));
+    TRY(number_option(options, "strength", &generation->start.strength));
+    if (!(generation->start.strength > 0 && generation->start.strength <= 1))
+        return error_make(ERR_INVALID, "--strength must be above 0 and at most 1");
+    generation->image = options_text(options, "image");
     if (!sampler_kind_parse(options_text(options, "scheduler"), &request->sampler))
         return error_make(ERR_INVALID, "--scheduler must be ddim, euler, euler_ancestral, dpmpp_2m or dpmpp_2m_karras");
     request->prompt = options_text(options, "prompt");
@@ -120,9 +127,15 @@ static struct error apply_loras(struct model *model, const char *list)
 
 static struct error render(struct base_model *base, struct generation *generation)
 {
-    CLEANUP_FREE uint8_t *rgb = NULL;
+    CLEANUP_FREE uint8_t *rgb = NULL, *image = NULL;
     struct picture_io io = picture_files();
+    struct picture_start *begin_on = &generation->start;
     int64_t start = clock_monotonic_ms();
+    if (generation->image) {
+        TRY(io.load_rgb(io.context, generation->image, &image, &begin_on->width, &begin_on->height));
+        begin_on->rgb = image;
+        generation->request.start = begin_on;
+    }
     TRY(apply_loras(base->model, generation->loras));
     TRY(picture_resolve(base, &generation->request));
     TRY(picture_render(base, &generation->request, NULL, interrupt_flag(), &rgb));

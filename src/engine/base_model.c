@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "engine/resample.h"
 
 enum { path_bytes_max = 4096, hints_bytes_max = 64 << 10, hints_arena_max = 1 << 20 };
 
@@ -336,9 +337,7 @@ static struct error predict(struct base_model *base, const struct picture_reques
 static struct error walk(struct base_model *base, const struct picture_request *request, struct guided *guided,
                          struct sampler *sampler, const volatile sig_atomic_t *stop, float *x)
 {
-    for (size_t i = 0; i < sampler->count; i++)
-        x[i] *= (float)sampler->first_sigma;
-    for (unsigned i = 0; i < sampler->steps; i++) {
+    for (unsigned i = sampler->first; i < sampler->steps; i++) {
         if (stop && *stop)
             return error_make(ERR_CANCELED, "sampling was interrupted");
         TRY(predict(base, request, guided, sampler, i, x));
@@ -354,6 +353,38 @@ static size_t latent_pixels(const struct base_model *base, const struct picture_
     return request->width / base->info->vae_factor * (request->height / base->info->vae_factor);
 }
 
+/* The start's latents, scaled: the VAE's mean. */
+static struct error encode_start(struct base_model *base, const struct picture_request *request, float *latents)
+{
+    const struct picture_start *start = request->start;
+    size_t width = request->width, height = request->height, pixels = latent_pixels(base, request);
+    const struct window middle =
+        window_of_shape(start->width, start->height, (double)width, (double)height, 1, 0.5, 0.5);
+    CLEANUP_FREE float *rgb = floats(width * height * 3);
+    CLEANUP_FREE float *logvar = floats(pixels * base->info->latent_channels);
+    if (!rgb || !logvar)
+        return no_memory();
+    TRY(picture_resample(start->rgb, start->width, start->height, &middle, height, width, rgb));
+    TRY(model_encode_image(base->model, 1, height, width, rgb, latents, logvar));
+    latents_scale(base->info, pixels, latents);
+    return OK;
+}
+
+static struct error start_walk(struct base_model *base, const struct picture_request *request, struct sampler *sampler,
+                               float *x)
+{
+    if (!request->start) {
+        sampler_start(sampler, NULL, 1, x);
+        return OK;
+    }
+    CLEANUP_FREE float *clean = floats(sampler->count);
+    if (!clean)
+        return no_memory();
+    TRY(encode_start(base, request, clean));
+    sampler_start(sampler, clean, request->start->strength, x);
+    return OK;
+}
+
 struct error picture_latents(struct base_model *base, const struct picture_request *request, const struct rng *noise,
                              const volatile sig_atomic_t *stop, float *latents)
 {
@@ -365,6 +396,8 @@ struct error picture_latents(struct base_model *base, const struct picture_reque
     sampler.noise = *noise;
     if (!error.code)
         error = guided_init(base, request, count, &guided);
+    if (!error.code)
+        error = start_walk(base, request, &sampler, latents);
     if (!error.code)
         error = walk(base, request, &guided, &sampler, stop, latents);
     guided_finish(&guided);

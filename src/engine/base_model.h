@@ -61,6 +61,13 @@ void condition_finish(struct condition *condition);
 void latents_scale(const struct model_info *info, size_t pixels, float *latents);
 void latents_unscale(const struct model_info *info, size_t pixels, float *latents);
 
+/* A picture to begin on: its middle, of the shape asked for. */
+struct picture_start {
+    const uint8_t *rgb; /* [height, width, 3] */
+    size_t width, height;
+    double strength; /* share of the steps that change it, 0 to 1 */
+};
+
 struct picture_request {
     const char *prompt, *negative; /* negative may be NULL */
     uint64_t seed;
@@ -68,6 +75,7 @@ struct picture_request {
     unsigned steps;       /* 0 for the base's */
     double guidance;      /* 0 for the base's; at most 1 means without negative prompt */
     enum sampler_kind sampler;
+    const struct picture_start *start;                             /* NULL: noise alone */
     void (*on_step)(void *context, unsigned step, unsigned steps); /* after each step; NULL: nobody looks */
     void *on_step_context;
 };

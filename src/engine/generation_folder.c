@@ -69,6 +69,24 @@ static struct error read_seeds(struct arena *arena, const struct json *seeds, st
 }
 
 /* Files stay inside of the folder: relative and never upwards. */
+static bool is_inside(const char *file)
+{
+    return *file && *file != '/' && !strstr(file, "..");
+}
+
+static struct error read_image(struct arena *arena, const char *folder, const struct json *root,
+                               struct generation_job *job)
+{
+    const char *file = json_string(root, "image", NULL);
+    if (!file)
+        return OK;
+    job->strength = json_number(root, "strength", 0);
+    if (!is_inside(file) || !(job->strength > 0 && job->strength <= 1))
+        return error_make(ERR_INVALID, "job.json: image needs a file in the folder and a strength above 0, at most 1");
+    job->image = arena_printf(arena, "%s/%s", folder, file);
+    return OK;
+}
+
 static struct error read_loras(struct arena *arena, const char *folder, const struct json *loras,
                                struct generation_job *job)
 {
@@ -80,7 +98,7 @@ static struct error read_loras(struct arena *arena, const char *folder, const st
     JSON_EACH (lora, loras) {
         const char *file = json_string(lora, "file", "");
         const double scale = json_number(lora, "scale", 1);
-        if (!*file || *file == '/' || strstr(file, "..") || !isfinite((float)scale))
+        if (!is_inside(file) || !isfinite((float)scale))
             return error_make(ERR_INVALID, "job.json: loras[%zu] needs a file in the folder and a scale",
                               job->lora_count);
         job->loras[job->lora_count++] =
@@ -107,5 +125,6 @@ struct error generation_read(struct arena *arena, const char *folder, struct gen
         return error_make(ERR_INVALID, "job.json: base.path is missing");
     TRY(read_sampling(root, job));
     TRY(read_seeds(arena, json_get(root, "seeds"), job));
+    TRY(read_image(arena, folder, root, job));
     return read_loras(arena, folder, json_get(root, "loras"), job);
 }

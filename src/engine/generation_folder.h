@@ -27,6 +27,8 @@ struct generation_job {
     enum sampler_kind sampler;
     size_t lora_count, picture_count;
     struct lora_choice *loras; /* paths begin with the folder's */
+    const char *image;         /* to begin on, likewise; NULL: none */
+    double strength;           /* share of the steps that change it */
     uint64_t *seeds;           /* one a picture */
 };
 

@@ -20,7 +20,7 @@ enum {
     progress_interval_ms = 250,
 };
 
-enum stage { STAGE_JOB, STAGE_BASE, STAGE_LORA, STAGE_DRAW }; /* what an error is blamed on */
+enum stage { STAGE_JOB, STAGE_BASE, STAGE_LORA, STAGE_IMAGE, STAGE_DRAW }; /* what an error is blamed on */
 
 struct run {
     const struct trainer_options *options;
@@ -30,6 +30,7 @@ struct run {
     struct event_log events;
     struct pool *pool;
     struct base_model *base;
+    struct picture_start start;      /* rgb is the run's own; NULL: none */
     size_t drawn, first;             /* pictures that are done; that were when this run began to draw */
     int64_t started_ms, reported_ms; /* monotonic */
     struct error report;             /* of the last progress event */
@@ -70,6 +71,19 @@ static struct error open_base(struct run *run)
     return OK;
 }
 
+static struct error load_image(struct run *run)
+{
+    const struct picture_io *io = &run->options->io;
+    uint8_t *rgb;
+    if (!run->job.image)
+        return OK;
+    run->stage = STAGE_IMAGE;
+    TRY(io->load_rgb(io->context, run->job.image, &rgb, &run->start.width, &run->start.height));
+    run->start.rgb = rgb;
+    run->start.strength = run->job.strength;
+    return OK;
+}
+
 static struct error prepare(struct run *run)
 {
     TRY(event_text(&run->events, "phase", "phase", "preparing"));
@@ -77,6 +91,7 @@ static struct error prepare(struct run *run)
     run->stage = STAGE_LORA;
     TRY(lora_merge(run->base->model, run->job.loras, run->job.lora_count));
     TRY(warn_of_skipped(run));
+    TRY(load_image(run));
     run->stage = STAGE_DRAW;
     return OK;
 }
@@ -96,6 +111,7 @@ static struct error resolve(const struct run *run, size_t index, struct picture_
         .steps = job->steps,
         .guidance = job->has_guidance && job->guidance < 1 ? 1 : job->guidance, /* below 1: as without any */
         .sampler = job->sampler,
+        .start = run->start.rgb ? &run->start : NULL,
     };
     return picture_resolve(run->base, request);
 }
@@ -142,6 +158,8 @@ static struct error announce(struct run *run, size_t index, const char *name, co
     json_put_string(json, "scheduler", sampler_scheduler_name(request->sampler));
     json_put_int(json, "width", (int64_t)request->width);
     json_put_int(json, "height", (int64_t)request->height);
+    if (request->start)
+        json_put_number(json, "strength", request->start->strength);
     return event_end(&run->events);
 }
 
@@ -230,6 +248,8 @@ static const char *hint_for(const struct run *run, struct error error)
         return "Check the base model's folder: it must be complete, in diffusers layout, and of the model's family.";
     case STAGE_LORA:
         return "Leave the LoRA out, or train it again on this base model.";
+    case STAGE_IMAGE:
+        return "Send another image to begin on.";
     case STAGE_JOB:
     case STAGE_DRAW:
         break;
@@ -279,6 +299,7 @@ enum trainer_exit generator_run(const struct trainer_options *options, struct er
         return TRAINER_FAILED;
     arena_init(&run.arena, job_arena_max);
     const enum trainer_exit outcome = run_locked(&run, error);
+    free((void *)run.start.rgb);
     base_model_destroy(run.base);
     pool_destroy(run.pool);
     event_log_close(&run.events);

@@ -30,18 +30,11 @@ size_t pictures_latent(const struct pictures *pictures, const struct picture *pi
     return bucket->height * bucket->width * pictures->base->info->latent_channels;
 }
 
-/* The largest window of the bucket's shape, times scale; x and y say where in the room that is left, 0 to 1. */
 static struct window window_at(const struct pictures *pictures, const struct picture *picture, double scale, double x,
                                double y)
 {
     const struct bucket *bucket = bucket_of(pictures, picture);
-    double across = (double)picture->width / (double)bucket->width;
-    double down = (double)picture->height / (double)bucket->height;
-    double unit = fmin(across, down) * scale;
-    struct window window = {.width = unit * (double)bucket->width, .height = unit * (double)bucket->height};
-    window.left = ((double)picture->width - window.width) * x;
-    window.top = ((double)picture->height - window.height) * y;
-    return window;
+    return window_of_shape(picture->width, picture->height, (double)bucket->width, (double)bucket->height, scale, x, y);
 }
 
 /* Original size, the crop's corner after resizing, size trained on; each height first. */

@@ -40,8 +40,7 @@ struct error pretrain_data_picture(const struct pretrain_data *data, const char 
     if (snprintf(path, sizeof path, "%s/%s", folder, data->job->items[item].image) >= (int)sizeof path)
         return error_make(ERR_INVALID, "job.json: items[%zu].image is too long", item);
     TRY(io->load_rgb(io->context, path, &pixels, &width, &height));
-    double square = (double)(width < height ? width : height);
-    const struct window window = {((double)width - square) / 2, ((double)height - square) / 2, square, square};
+    const struct window window = window_of_shape(width, height, 1, 1, 1, 0.5, 0.5);
     return picture_resample(pixels, width, height, &window, data->side, data->side, rgb);
 }
 

@@ -83,6 +83,16 @@ static void filter_columns(const struct filter *filter, const float *rows, size_
     }
 }
 
+struct window window_of_shape(size_t width, size_t height, double shape_width, double shape_height, double scale,
+                              double x, double y)
+{
+    double unit = fmin((double)width / shape_width, (double)height / shape_height) * scale;
+    struct window window = {.width = unit * shape_width, .height = unit * shape_height};
+    window.left = ((double)width - window.width) * x;
+    window.top = ((double)height - window.height) * y;
+    return window;
+}
+
 struct error picture_resample(const uint8_t *rgb, size_t width, size_t height, const struct window *window,
                               size_t out_height, size_t out_width, float *out)
 {

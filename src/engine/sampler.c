@@ -144,6 +144,34 @@ void sampler_finish(struct sampler *sampler)
     sampler->previous = NULL;
 }
 
+/* As add_noise of diffusers' schedulers, at the first step taken. */
+static void start_on(struct sampler *sampler, const float *clean, float *x)
+{
+    double sigma = sampler->sigmas[sampler->first], signal = 1, spread = sigma;
+    if (is_dpmpp(sampler)) {
+        signal = 1 / sqrt(sigma * sigma + 1);
+        spread = sigma * signal;
+    } else if (!is_euler(sampler)) {
+        double acp = sampler->schedule->alphas_cumprod[(int)sampler->timesteps[sampler->first]];
+        signal = sqrt(acp);
+        spread = sqrt(1 - acp);
+    }
+    for (size_t i = 0; i < sampler->count; i++)
+        x[i] = (float)(signal * clean[i] + spread * x[i]);
+}
+
+void sampler_start(struct sampler *sampler, const float *clean, double strength, float *x)
+{
+    if (clean) {
+        unsigned taken = (unsigned)(sampler->steps * fmin(fmax(strength, 0), 1));
+        sampler->first = sampler->steps - (taken ? taken : 1);
+        start_on(sampler, clean, x);
+        return;
+    }
+    for (size_t i = 0; i < sampler->count; i++)
+        x[i] *= (float)sampler->first_sigma;
+}
+
 void sampler_scale_input(const struct sampler *sampler, unsigned index, const float *x, float *input)
 {
     double sigma = sampler->sigmas[index];
@@ -225,7 +253,8 @@ static void dpmpp_step(struct sampler *sampler, unsigned index, const float *pre
     bool last = index + 1 == sampler->steps;
     double h = last ? 0 : half_log_snr(sigma_next) - half_log_snr(sigma);
     double decay = sigma_next / sigma - 1; /* e^-h - 1 */
-    double ratio = index && !last ? (half_log_snr(sigma) - half_log_snr(sampler->sigmas[index - 1])) / h : 0;
+    double ratio =
+        index > sampler->first && !last ? (half_log_snr(sigma) - half_log_snr(sampler->sigmas[index - 1])) / h : 0;
     for (size_t i = 0; i < sampler->count; i++) {
         double clean = clean_of(sampler->schedule->prediction, prediction[i], x[i], signal, spread);
         double next = spread_next / spread * x[i] - signal_next * decay * clean;

@@ -2,8 +2,8 @@
  * 2206.00364) and DPM-Solver++ 2M (Lu et al., arXiv 2211.01095), with the timesteps and conventions of diffusers'
  * schedulers.
  *
- *     sampler_init; x = noise * first_sigma;
- *     for i < steps: sampler_scale_input -> model at timesteps[i] -> sampler_step
+ *     sampler_init; x = noise; sampler_start;
+ *     for i from first to steps: sampler_scale_input -> model at timesteps[i] -> sampler_step
  */
 #pragma once
 
@@ -28,7 +28,7 @@ enum sampler_kind {
 struct sampler {
     const struct schedule *schedule; /* borrowed */
     enum sampler_kind kind;
-    unsigned steps;
+    unsigned steps, first; /* first: that a walk begins with; 0 unless it begins on a picture */
     float timesteps[SAMPLER_STEPS_MAX];
     double sigmas[SAMPLER_STEPS_MAX + 1]; /* sqrt((1 - acp) / acp) and a final 0; unused by DDIM */
     double first_sigma;                   /* of the noise to begin with */
@@ -43,6 +43,9 @@ const char *sampler_scheduler_name(enum sampler_kind kind); /* diffusers', which
 struct error sampler_init(struct sampler *sampler, const struct schedule *schedule, enum sampler_kind kind,
                           unsigned steps, size_t count) __attribute__((warn_unused_result));
 void sampler_finish(struct sampler *sampler);
+/* x, noise, becomes what a walk begins with: noise alone, or with clean latents [count] those, with as much noise as
+ * the last strength (0 to 1) of the steps take away again: int(steps * strength) of them, at least 1. */
+void sampler_start(struct sampler *sampler, const float *clean, double strength, float *x);
 void sampler_scale_input(const struct sampler *sampler, unsigned index, const float *x, float *input); /* may be x */
 /* x, the latent at timesteps[index], becomes that of the next. prediction is the model's, after guidance. */
 void sampler_step(struct sampler *sampler, unsigned index, const float *prediction, float *x);

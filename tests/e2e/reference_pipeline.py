@@ -222,18 +222,37 @@ def predict(part, x, timestep, context):
 
 # ---- VAE ----
 
+def middle(part, side, h, groups, epsilon):
+    h = part.resnet(f"{side}.mid_block.resnets.0", h, None, groups, epsilon)
+    if part.config.get("mid_block_add_attention", True):
+        path = f"{side}.mid_block.attentions.0"
+        y = rows(part.group_norm(f"{path}.group_norm", h, groups, epsilon))
+        names = [f"{path}.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")]
+        h = h + part.attention(y, y, names, 1).T.reshape(h.shape)
+    return part.resnet(f"{side}.mid_block.resnets.1", h, None, groups, epsilon)
+
+
+def encode(part, rgb):
+    """rgb [3, height, width] in [-1, 1]; the latent's mean, unscaled."""
+    config = part.config
+    groups, epsilon, levels = config["norm_num_groups"], 1e-6, len(config["block_out_channels"])
+    h = part.conv("encoder.conv_in", rgb)
+    for k in range(levels):
+        for j in range(config["layers_per_block"]):
+            h = part.resnet(f"encoder.down_blocks.{k}.resnets.{j}", h, None, groups, epsilon)
+        if k < levels - 1:
+            h = part.conv(f"encoder.down_blocks.{k}.downsamplers.0.conv", h, stride=2, padding=(0, 1))
+    h = middle(part, "encoder", h, groups, epsilon)
+    h = part.conv("encoder.conv_out", silu(part.group_norm("encoder.conv_norm_out", h, groups, epsilon)))
+    h = part.conv("quant_conv", h) if config.get("use_quant_conv", True) else h
+    return h[:config["latent_channels"]]
+
+
 def decode(part, z):
     config = part.config
     groups, epsilon, levels = config["norm_num_groups"], 1e-6, len(config["block_out_channels"])
     h = part.conv("post_quant_conv", z) if config.get("use_post_quant_conv", True) else z
-    h = part.conv("decoder.conv_in", h)
-    h = part.resnet("decoder.mid_block.resnets.0", h, None, groups, epsilon)
-    if config.get("mid_block_add_attention", True):
-        path = "decoder.mid_block.attentions.0"
-        y = rows(part.group_norm(f"{path}.group_norm", h, groups, epsilon))
-        names = [f"{path}.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")]
-        h = h + part.attention(y, y, names, 1).T.reshape(h.shape)
-    h = part.resnet("decoder.mid_block.resnets.1", h, None, groups, epsilon)
+    h = middle(part, "decoder", part.conv("decoder.conv_in", h), groups, epsilon)
     for k in range(levels):
         for j in range(config["layers_per_block"] + 1):
             h = part.resnet(f"decoder.up_blocks.{k}.resnets.{j}", h, None, groups, epsilon)
@@ -313,12 +332,22 @@ class Pipeline:
             clean, noise = (x - (1 - alpha)**0.5 * said) / alpha**0.5, said
         return alpha_before**0.5 * clean + (1 - alpha_before)**0.5 * noise
 
-    def render(self, prompt, seed, steps, guidance):
+    def start(self, x, timesteps, image, strength):
+        """The noised latent of an image [height, width, 3] of 8 bits, and the timesteps that are left."""
+        timesteps = timesteps[len(timesteps) - int(len(timesteps) * strength):]
+        clean = encode(self.vae, image.transpose(2, 0, 1) / 127.5 - 1) * self.vae.config["scaling_factor"]
+        alpha = cumulative_alphas(self.scheduler)[timesteps[0]]
+        return alpha**0.5 * clean + (1 - alpha)**0.5 * x, timesteps
+
+    def render(self, prompt, seed, steps, guidance, image=None, strength=1):
         """Rows of 8-bit pixels, as DDIM samples them."""
         side, channels = self.unet.config["sample_size"], self.unet.config["in_channels"]
         x = first_noise(seed, channels, side, side)
         with_prompt, without = self.context(prompt), self.context("")
-        for t in timesteps_of(self.scheduler, steps):
+        timesteps = timesteps_of(self.scheduler, steps)
+        if image is not None:
+            x, timesteps = self.start(x, timesteps, image, strength)
+        for t in timesteps:
             said, plain = predict(self.unet, x, t, with_prompt), predict(self.unet, x, t, without)
             x = self.step(x, plain + guidance * (said - plain), t, t - self.scheduler["num_train_timesteps"] // steps)
         rgb = decode(self.vae, x / self.vae.config["scaling_factor"])

@@ -16,9 +16,9 @@ BASE = pathlib.Path(ROOT) / "base-models/tiny"
 PROMPT, SEED, STEPS, GUIDANCE = "daiton, cat", 11, 4, 3.0
 
 
-def generate(folder, lora=None):
+def generate(folder, lora=None, more=()):
     command = [BINARY, "generate", "--base", BASE, "--prompt", PROMPT, "--seed", str(SEED), "--steps", str(STEPS),
-               "--guidance", str(GUIDANCE), "--out", folder / "out.png"]
+               "--guidance", str(GUIDANCE), "--out", folder / "out.png", *more]
     subprocess.run(command + (["--lora", f"{lora}:1"] if lora else []), check=True, capture_output=True)
     return numpy.asarray(Image.open(folder / "out.png").convert("RGB")).astype(int)
 
@@ -48,6 +48,15 @@ def train(folder, parameters):
 
 def test_the_base_alone_makes_the_same_picture(plain):
     assert_same(plain, Pipeline(BASE).render(PROMPT, SEED, STEPS, GUIDANCE))
+
+
+def test_a_picture_to_begin_on_is_changed_alike(tmp_path, plain):
+    """Wider than the base: the middle square is taken."""
+    pixels = (numpy.indices((64, 96, 3)).sum(0) * 3 % 256).astype(numpy.uint8)
+    Image.fromarray(pixels).save(tmp_path / "start.png")
+    ours = generate(tmp_path, more=("--image", tmp_path / "start.png", "--strength", "0.5"))
+    assert abs(ours - plain).mean() > 2
+    assert_same(ours, Pipeline(BASE).render(PROMPT, SEED, STEPS, GUIDANCE, pixels[:, 16:80].astype(float), 0.5))
 
 
 def test_a_trained_lora_makes_the_same_picture_elsewhere_in_either_format(tmp_path, plain):

@@ -69,8 +69,7 @@ static void check(const char *record, enum sampler_kind kind, const struct sched
     to_nhwc(1, 4, pixels, start, x);
     assert_ok(sampler_init(&sampler, schedule, kind, steps, count));
     check_plan(json_get(world.golden, record), &sampler);
-    for (int i = 0; i < count; i++)
-        x[i] *= (float)sampler.first_sigma;
+    sampler_start(&sampler, NULL, 1, x);
     for (unsigned i = 0; i < steps; i++) {
         predict(&sampler, i, context, x, prediction);
         sampler_step(&sampler, i, prediction, x);

@@ -13,7 +13,8 @@ import sys
 
 import numpy
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
@@ -28,10 +29,10 @@ ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 WIDE = ATTENTION + ["proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2"]
 
 
-def ours(folder, lora=None):
+def ours(folder, lora=None, more=()):
     out = folder / "out.png"
     subprocess.run([BINARY, "generate", "--base", BASE, "--prompt", PROMPT, "--seed", str(SEED), "--steps", str(STEPS),
-                    "--guidance", str(GUIDANCE), "--out", out] + (["--lora", f"{lora}:1"] if lora else []), check=True)
+                    "--guidance", str(GUIDANCE), "--out", out, *more] + (["--lora", f"{lora}:1"] if lora else []), check=True)
     return numpy.asarray(Image.open(out).convert("RGB")).astype(int)
 
 
@@ -42,9 +43,28 @@ def pipeline():
     return pipe
 
 
+def noise():
+    return torch.from_numpy(first_noise(SEED, 4, 16, 16)[None].copy()).float()
+
+
+def from_an_image(folder):
+    """Both begin on the base's own picture; diffusers is given the latent's mean, where it would draw from it."""
+    pipe = StableDiffusionImg2ImgPipeline(**pipeline().components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    start = folder / "start.png"
+    (folder / "out.png").rename(start)
+    pixels = torch.from_numpy(numpy.asarray(Image.open(start).convert("RGB"))).float().permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        mean = pipe.vae.encode(pixels).latent_dist.mode() * pipe.vae.config.scaling_factor
+    pipeline_stable_diffusion_img2img.randn_tensor = lambda *unused, **too: noise()
+    picture = pipe(PROMPT.replace("cat", "dog"), image=mean, strength=0.5, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
+                   output_type="np").images[0]
+    drawn = ours(folder, more=("--image", start, "--strength", "0.5", "--prompt", PROMPT.replace("cat", "dog")))
+    return drawn, numpy.rint(picture * 255).astype(int)
+
+
 def theirs(pipe):
-    noise = torch.from_numpy(first_noise(SEED, 4, 16, 16)[None].copy()).float()
-    picture = pipe(PROMPT, latents=noise, num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=64, width=64,
+    picture = pipe(PROMPT, latents=noise(), num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=64, width=64,
                    output_type="np").images[0]
     return numpy.rint(picture * 255).astype(int)
 
@@ -94,6 +114,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     plain = ours(folder)
     good = [compare("base alone", plain, theirs(pipeline()), plain)]
+    good.append(compare("from an image", *from_an_image(folder), plain))
     kohya, renamed = train(folder), folder / "renamed.safetensors"
     subprocess.run([BINARY, "convert", kohya, renamed, "--base", BASE, "--format", "diffusers"], check=True)
     drawn = ours(folder, kohya)

@@ -128,8 +128,7 @@ static void every_sampler_finds_the_latent_that_an_oracle_points_to(void **state
         float x[] = {1, -2, 0.5f, 0.1f}, input[4], said[4];
         schedule.final_alpha_one = true;
         assert_ok(sampler_init(&sampler, &schedule, (enum sampler_kind)kind, 10, 4));
-        for (int i = 0; i < 4; i++)
-            x[i] *= (float)sampler.first_sigma;
+        sampler_start(&sampler, NULL, 1, x);
         for (unsigned i = 0; i < 10; i++) {
             double acp = schedule.alphas_cumprod[(int)sampler.timesteps[i]];
             sampler_scale_input(&sampler, i, x, input);
