@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/crypt.h"
+#include "domain/asset.h"
 #include "domain/composition.h"
 
 enum { seed_max = 2147483647, sd15_side_max = 1024, retry_queue_s = 60, input_bytes_max = 1 << 20 };
@@ -32,6 +33,7 @@ struct plan {
     const char **weights;           /* a blob for each */
     size_t part_count;
     int64_t seed; /* of the first picture */
+    struct asset image;
 };
 
 static const char *base_of(const char *model_type)
@@ -180,6 +182,8 @@ static struct error make_plan(struct db_tx *tx, const struct training_settings *
     TRY(read_seed(request->seed, &plan->seed));
     TRY(find_parts(tx, arena, caller, request, plan));
     TRY(find_weights(tx, arena, plan));
+    if (request->image)
+        TRY(asset_find_readable(tx, arena, caller, request->image, &plan->image));
     return training_base(settings, plan->base_type, &plan->base);
 }
 
@@ -228,6 +232,10 @@ static void put_numbers(struct json_writer *writer, const struct generation_requ
         json_put_string(writer, "scheduler", request->scheduler);
     if (request->hide)
         json_put_bool(writer, "hideResults", true);
+    if (request->image) {
+        json_put_string(writer, "image", request->image);
+        json_put_number(writer, "strength", request->strength);
+    }
 }
 
 static void put_concepts(struct json_writer *writer, const struct plan *plan)
@@ -278,17 +286,33 @@ static struct error write_input(const struct launch *launch, const struct plan *
     return error;
 }
 
-static struct error fill_job(const struct launch *launch, const struct plan *plan)
+/* What runs needs to know besides what was asked. */
+static const char *input_for_run(const struct launch *launch, const struct plan *plan, const char *input)
 {
     struct arena *arena = launch->arena;
-    const char *input;
+    const struct asset *image = &plan->image;
     char inference_id[id_size];
-    TRY(write_input(launch, plan, &input));
     const struct json_change inside[] = {
         {"base", json_quoted(arena, plan->base)},
         {"inferenceId", json_quoted(arena, id_make(inference_id, "inf_"))},
         {"weights", json_from_strings(arena, plan->weights, plan->part_count)},
     };
+    input = json_object_with(arena, input, inside, sizeof inside / sizeof *inside);
+    if (!launch->request->image)
+        return input;
+    const bool owned = strcmp(image->project_id, launch->caller->project_id) == 0;
+    const struct json_change of_image[] = {
+        {"imageSha256", json_quoted(arena, image->sha256)},
+        {"rootParentId", json_quoted(arena, image->root_parent_id ? image->root_parent_id : image->id)},
+    };
+    return json_object_with(arena, input, of_image, owned ? 2 : 1); /* parents are of the same project */
+}
+
+static struct error fill_job(const struct launch *launch, const struct plan *plan)
+{
+    struct arena *arena = launch->arena;
+    const char *input;
+    TRY(write_input(launch, plan, &input));
     const bool owned = plan->has_model && strcmp(plan->model.project_id, launch->caller->project_id) == 0;
     *launch->job = (struct job){
         .id = launch->job_id,
@@ -298,7 +322,7 @@ static struct error fill_job(const struct launch *launch, const struct plan *pla
         .type = job_type_generation,
         .status = "queued",
         .metadata = json_object_with(arena, "{}", &(struct json_change){"input", input}, 1),
-        .input = json_object_with(arena, input, inside, sizeof inside / sizeof *inside),
+        .input = input_for_run(launch, plan, input),
         .queued_at = launch->now_ms,
         .created_at = launch->now_ms,
         .updated_at = launch->now_ms,

@@ -11,6 +11,8 @@ enum {
     generation_side_multiple = 8,
 };
 
+static const double generation_strength_default = 0.75;
+
 /* Texts are NULL when not given. */
 struct generation_request {
     const char *model_id;    /* "sd-1_5", "sd-xl", or a trained LoRA or composition that the caller may read */
@@ -25,6 +27,8 @@ struct generation_request {
     int width, height, steps; /* 0: the base's own */
     double guidance;          /* negative: the base's own */
     bool hide;                /* the pictures are not listed */
+    const char *image;        /* an asset to begin on that the caller may read; NULL: none */
+    double strength;          /* how much of it is changed, above 0 and at most 1 */
 };
 
 /* Everything that generation_launch would check; changes nothing. ERR_NOT_FOUND: no such model; ERR_INVALID names the

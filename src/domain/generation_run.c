@@ -10,6 +10,7 @@
 #include "domain/generation.h"
 #include "domain/run.h"
 
+static const char image_file[] = "image";
 enum { copy_bytes = 1 << 20, job_bytes_max = 1 << 20 };
 
 /* ---- the folder ---- */
@@ -22,15 +23,16 @@ static struct error copy_fd(int from, int to)
     for (;;) {
         const ssize_t size = read(from, bytes, copy_bytes);
         if (size < 0)
-            return error_errno("read a LoRA");
+            return error_errno("read what a generation is made of");
         if (!size)
             break;
         TRY(fs_write_all(to, bytes, (size_t)size));
     }
-    return fdatasync(to) == 0 ? OK : error_errno("write a LoRA");
+    return fdatasync(to) == 0 ? OK : error_errno("write the generation's folder");
 }
 
-static struct error copy_blob(const struct domain *domain, const char *sha256, const char *path)
+/* gone: what to say when the blob is not there any more. */
+static struct error copy_blob(const struct domain *domain, const char *sha256, const char *path, const char *gone)
 {
     CLEANUP_FD int from = -1, to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int64_t size;
@@ -38,7 +40,7 @@ static struct error copy_blob(const struct domain *domain, const char *sha256, c
         return error_errno("write %s", path);
     const struct error error = domain->blobs->open(domain->blobs, sha256, &from, &size);
     if (error.code == ERR_NOT_FOUND)
-        return error_make(ERR_NOT_FOUND, "the weights of a LoRA are gone: it was trained again or deleted");
+        return error_make(ERR_NOT_FOUND, "%s", gone);
     TRY(error);
     return copy_fd(from, to);
 }
@@ -56,7 +58,8 @@ static struct error copy_loras(const struct run_filling *filling, struct arena *
     JSON_EACH (sha256, json_get(input, "weights")) {
         if (__atomic_load_n(filling->stop, __ATOMIC_RELAXED))
             return error_make(ERR_CANCELED, "canceled");
-        TRY(copy_blob(filling->domain, sha256->text, arena_printf(arena, "%s/%s", dir, lora_file(arena, index++))));
+        TRY(copy_blob(filling->domain, sha256->text, arena_printf(arena, "%s/%s", dir, lora_file(arena, index++)),
+                      "the weights of a LoRA are gone: it was trained again or deleted"));
     }
     return OK;
 }
@@ -89,8 +92,8 @@ static void put_seeds(struct json_writer *writer, const struct json *input)
 static void put_job(struct json_writer *writer, const struct run_filling *filling, struct arena *arena,
                     const struct json *input)
 {
-    static const char *const kept[] = {"prompt",   "negativePrompt",    "width",    "height",
-                                       "guidance", "numInferenceSteps", "scheduler"};
+    static const char *const kept[] = {"prompt",   "negativePrompt",    "width",     "height",
+                                       "guidance", "numInferenceSteps", "scheduler", "strength"};
     json_open(writer, NULL, '{');
     json_put_int(writer, "version", 1);
     json_put_string(writer, "kind", "generation");
@@ -103,6 +106,8 @@ static void put_job(struct json_writer *writer, const struct run_filling *fillin
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         if (json_get(input, kept[i]))
             json_put_tree(writer, kept[i], json_get(input, kept[i]));
+    if (json_get(input, "imageSha256"))
+        json_put_string(writer, "image", image_file);
     put_seeds(writer, input);
     put_loras(writer, arena, json_get(input, "concepts"));
     json_close(writer, '}');
@@ -114,6 +119,10 @@ static struct error fill_folder(const struct run_filling *filling, struct arena 
     struct buf text;
     TRY(json_parse(arena, filling->job->input, strlen(filling->job->input), &input));
     TRY(copy_loras(filling, arena, dir, input));
+    const char *image = json_string(input, "imageSha256", NULL);
+    if (image)
+        TRY(copy_blob(filling->domain, image, arena_printf(arena, "%s/%s", dir, image_file),
+                      "the image to begin on is gone: it was deleted"));
     buf_init(&text, job_bytes_max);
     put_job(&(struct json_writer){.out = &text}, filling, arena, input);
     struct error error = buf_error(&text);
@@ -134,7 +143,7 @@ static struct error generation_prepare(const struct domain *domain, const struct
 /* What the event said of one picture, and what the request said of all. */
 static const char *describe(struct arena *arena, const struct json *input, const struct run_file *file)
 {
-    static const char *const kept[] = {"modelType", "baseModelId", "numSamples", "modelEpoch", "concepts"};
+    static const char *const kept[] = {"modelType", "baseModelId", "numSamples", "modelEpoch", "concepts", "image"};
     struct json_change changes[sizeof kept / sizeof *kept];
     size_t count = 0;
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
@@ -161,6 +170,12 @@ static struct error insert_picture(struct db_tx *tx, const struct run_work *work
     asset.inference_id = json_string(input, "inferenceId", NULL);
     asset.generation = describe(work->arena, input, file);
     asset.hide = json_bool(input, "hideResults", false);
+    if (json_get(input, "image")) {
+        asset.type = "inference-img2img";
+        asset.source = "inference-img";
+        asset.root_parent_id = json_string(input, "rootParentId", NULL);
+        asset.parent_id = asset.root_parent_id ? json_string(input, "image", NULL) : NULL;
+    }
     TRY(asset_insert(tx, &asset));
     return run_add_asset_id(work->arena, job, asset.id);
 }
@@ -192,12 +207,12 @@ static struct error generation_end(struct db_tx *tx, const struct run_work *work
                       (long long)wanted);
 }
 
-static const char *const leftovers[] = {"loras", "out/samples", NULL};
+static const char *const leftovers[] = {"loras", image_file, "out/samples", NULL};
 
 const struct run_kind generation_kind = {
     .noun = "generation",
     .runner = "generator",
-    .input_hint = "Leave the LoRA out, or train it again, and start the generation again.",
+    .input_hint = "Leave out what is gone, or make it again, and start the generation again.",
     .death_hint = "Read trainer.log in the job folder. A generator that is killed often needs more memory: ask for "
                   "smaller pictures, or run fewer jobs at a time.",
     .leftovers = leftovers,

@@ -80,6 +80,8 @@ static const char *describe_sample(struct arena *arena, const struct json *event
         json_put_string(&writer, "seed", seed->text);
     if (json_get(event, "guidance"))
         json_put_number(&writer, "guidance", json_number(event, "guidance", 0));
+    if (json_get(event, "strength"))
+        json_put_number(&writer, "strength", json_number(event, "strength", 0));
     if (json_get(event, "steps"))
         json_put_int(&writer, "numInferenceSteps", json_int(event, "steps", 0));
     if (scheduler)

@@ -28,7 +28,7 @@ static void put_concept(struct json_writer *writer, const char *id, double scale
     json_close(writer, '}');
 }
 
-static struct error read_concepts(struct call *call, const struct api_generate_txt2img_body *body, const char **list)
+static struct error read_concepts(struct call *call, const struct api_generation_body *body, const char **list)
 {
     struct buf text;
     *list = NULL;
@@ -43,7 +43,7 @@ static struct error read_concepts(struct call *call, const struct api_generate_t
     return end_list(call, &text, list);
 }
 
-static struct error read_loras(struct call *call, const struct api_generate_txt2img_body *body, const char **list)
+static struct error read_loras(struct call *call, const struct api_generation_body *body, const char **list)
 {
     struct buf text;
     *list = NULL;
@@ -59,7 +59,7 @@ static struct error read_loras(struct call *call, const struct api_generate_txt2
     return end_list(call, &text, list);
 }
 
-static struct error read_request(struct call *call, const struct api_generate_txt2img_body *body,
+static struct error read_request(struct call *call, const struct api_generation_body *body,
                                  struct generation_request *request)
 {
     *request = (struct generation_request){
@@ -80,23 +80,42 @@ static struct error read_request(struct call *call, const struct api_generate_tx
     return read_loras(call, body, &request->loras);
 }
 
-struct error handle_generate_txt2img(struct call *call, const struct api_generate_txt2img_request *request,
-                                     struct api_generation_started *answer)
+static struct error generate(struct call *call, const char *dry_run, const struct generation_request *asked,
+                             struct api_generation_started *answer)
 {
     const struct training_settings *settings = scheduler_settings(call->app->scheduler);
-    struct generation_request asked;
     struct plan_refusal refusal = {0};
     struct job job;
-    TRY(read_request(call, &request->body, &asked));
-    if (is_dry_run(request->query.dry_run)) {
-        TRY(generation_check(call->domain, settings, call->arena, &call->caller, &asked));
+    if (is_dry_run(dry_run)) {
+        TRY(generation_check(call->domain, settings, call->arena, &call->caller, asked));
         return respond_quote(call, &(struct training_quote){0}, "custom-generation");
     }
     const struct error error =
-        generation_launch(call->domain, settings, call->arena, &call->caller, &asked, &job, &refusal);
+        generation_launch(call->domain, settings, call->arena, &call->caller, asked, &job, &refusal);
     TRY(explain_refusal(call, error, &refusal));
     scheduler_poke(call->app->scheduler);
     answer->job = ARENA_NEW(call->arena, struct api_job);
     answer->has_creative_units_cost = answer->has_creative_units_discount = true; /* nothing: 0 */
     return render_job(call, &job, answer->job);
+}
+
+struct error handle_generate_txt2img(struct call *call, const struct api_generate_txt2img_request *request,
+                                     struct api_generation_started *answer)
+{
+    struct generation_request asked;
+    TRY(read_request(call, &request->body, &asked));
+    return generate(call, request->query.dry_run, &asked, answer);
+}
+
+struct error handle_generate_img2img(struct call *call, const struct api_generate_img2img_request *request,
+                                     struct api_generation_started *answer)
+{
+    const struct api_generation_body *body = &request->body;
+    struct generation_request asked;
+    TRY(read_request(call, body, &asked));
+    if (!body->image)
+        return error_field("image", "is required");
+    asked.image = body->image;
+    asked.strength = body->has_strength ? body->strength : generation_strength_default;
+    return generate(call, request->query.dry_run, &asked, answer);
 }

@@ -99,7 +99,7 @@ struct error render_inference(struct call *call, const struct asset *asset, stru
         return OK;
     struct api_inference_parameters *parameters = ARENA_NEW(call->arena, struct api_inference_parameters);
     TRY(read_generation(call, asset, &api_inference_parameters_fields, parameters));
-    parameters->type = "txt2img"; /* the one kind of inference that runs here */
+    parameters->type = asset->type + strlen(prefix);
     parameters->width = (double)asset->width;
     parameters->has_width = asset->width % 8 == 0;
     parameters->height = (double)asset->height;

@@ -55,6 +55,7 @@ CALLS = {
     "delete_training_image": lambda w: {},
     "download_model": lambda w: {"json": {}},
     "generate_txt2img": lambda w: {"json": {"modelId": "sd-1_5", "prompt": "a disc", "numSamples": 1, "numInferenceSteps": 1}},
+    "generate_img2img": lambda w: {"json": {"modelId": "sd-1_5", "prompt": "a disc", "numSamples": 1, "numInferenceSteps": 1, "image": w["assetId"]}},
     "list_jobs": lambda w: {"params": {"types": "model-training"}},
     "retrieve_job": lambda w: {},
     "job_action": lambda w: {"json": {"action": "cancel"}},

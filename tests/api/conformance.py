@@ -196,6 +196,10 @@ row("generate_txt2img", "another project's model", 404, "not found$", json=ASKED
 row("generate_txt2img", "a model of another family", 400, r"^Invalid model\(s\): \S+\nAllowed model types: sd-1_5-lora", json={**ASKED, "modelId": "$musubi"})
 row("generate_txt2img", "7 LoRAs", 400, "^Input loras must be at most 6 items long$", json={**ASKED, "loras": [{"modelId": "x"}] * 7})
 row("generate_txt2img", "a strong LoRA", 400, r"^Input loras\[0\].weight must be at most 2$", json={**ASKED, "loras": [{"modelId": "x", "weight": 3}]})
+row("generate_img2img", "no image", 400, "^Input image is required$", json=ASKED)
+row("generate_img2img", "an unknown image", 404, "^Asset asset_none not found$", json={**ASKED, "image": "asset_none"})
+row("generate_img2img", "another project's image", 404, "not found$", json={**ASKED, "modelId": "sd-1_5", "image": "$ready.0"}, caller="stranger")
+row("generate_img2img", "no strength", 400, "^Input strength must be at least 0.01$", json={**ASKED, "image": "$ready.0", "strength": 0})
 row("generate_txt2img", "too narrow", 400, "^Input width must be at least 64$", json={**ASKED, "width": 32})
 
 # jobs, assets, tags

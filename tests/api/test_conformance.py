@@ -34,7 +34,7 @@ SDK = {
     "retrieve_asset": "assets.retrieve", "update_asset": "assets.update", "update_asset_tags": "assets.update_tags",
     "copy_asset": "assets.duplicate", "download_asset": "assets.download.request", "list_tags": "tags.list",
 }
-NOT_IN_THE_SDK = {"list_public_models", "retrieve_public_model", "generate_txt2img"}  # its older paths
+NOT_IN_THE_SDK = {"list_public_models", "retrieve_public_model", "generate_txt2img", "generate_img2img"}  # its older paths
 
 
 class World:

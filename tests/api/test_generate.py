@@ -1,9 +1,11 @@
 """Asking for pictures: what is refused and how it is said, dry runs, cancels, and what the rows say of a picture."""
 
+import base64
+
 import pytest
 from scenario_sdk import Scenario
 
-from conftest import Client, make_trained
+from conftest import Client, make_trained, png
 from reference import valid
 
 PATH = "/generate/txt2img"
@@ -168,3 +170,33 @@ def test_a_base_that_cannot_draw_is_a_failure_with_a_hint(client):
     assert failed["status"] == "failure" and "SDXL" in failed["metadata"]["error"] and "base model" in failed["metadata"]["hint"]
 
 
+
+
+def test_pictures_that_begin_on_a_picture(client):
+    start = client.ok("POST", "/assets", json={"name": "wide.png", "image": base64.b64encode(png(96, 64)).decode()})["asset"]
+    asked = {**QUICK, "image": start["id"], "numInferenceSteps": 4, "seed": "5"}
+    quoted = client.call("POST", "/generate/img2img", params={"dryRun": "true"}, json=asked)
+    assert quoted.status_code == 269 and quoted.json()["costDetails"] == {"custom-generation": 0}
+    job = client.wait_for_job(client.ok("POST", "/generate/img2img", json={**asked, "strength": 0.5})["job"]["jobId"])
+    assert job["status"] == "success", job
+    assert (job["metadata"]["input"]["image"], job["metadata"]["input"]["strength"]) == (start["id"], 0.5)
+    asset = valid("Asset", client.ok("GET", f"/assets/{job['metadata']['assetIds'][0]}")["asset"])
+    metadata = asset["metadata"]
+    assert (metadata["type"], asset["source"]) == ("inference-img2img", "inference-img")
+    assert metadata["image"] == metadata["parentId"] == metadata["rootParentId"] == start["id"]
+    assert (asset["properties"]["width"], asset["properties"]["height"]) == (64, 64)
+    again = client.wait_for_job(client.ok("POST", "/generate/img2img", json={**asked, "image": asset["id"]})["job"]["jobId"])
+    child = client.ok("GET", f"/assets/{again['metadata']['assetIds'][0]}")["asset"]["metadata"]
+    assert (child["parentId"], child["rootParentId"]) == (asset["id"], start["id"]) and again["metadata"]["input"]["strength"] == 0.75
+    listed = client.ok("GET", "/assets", params={"rootAssetId": start["id"]})["assets"]
+    assert len(listed) == 2 and client.ok("GET", "/assets", params={"type": "inference-img2img"})["assets"]
+
+
+def test_an_image_that_is_gone_fails_the_generation(server, client):
+    start = client.ok("POST", "/assets", json={"name": "gone.png", "image": base64.b64encode(png(64, 64, 77)).decode()})["asset"]["id"]
+    blocker = client.ok("POST", PATH, json={**BASE, "numSamples": 8, "numInferenceSteps": 150})["job"]["jobId"]
+    job = client.ok("POST", "/generate/img2img", json={**QUICK, "image": start})["job"]["jobId"]
+    client.ok("DELETE", "/assets", json={"assetIds": [start]})
+    client.ok("POST", f"/jobs/{blocker}/action", json={"action": "cancel"})
+    done = client.wait_for_job(job)
+    assert done["status"] == "success" or "gone" in done["metadata"]["error"], done  # its bytes are freed some time later

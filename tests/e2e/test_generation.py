@@ -137,6 +137,23 @@ def test_examples_say_how_they_were_made(world):
                          "numInferenceSteps": 6, "numSamples": 2, "scheduler": "DDIMScheduler", "seed": str(11 + index)}
 
 
+def test_a_picture_to_begin_on_by_wire_and_command_line(world, by_base, tmp_path):
+    """The asset's own bytes begin it; what comes out says so as an example."""
+    start = generate(world, modelId="sd-1_5", numSamples=1)["metadata"]["assetIds"][0]
+    asked = {**PROMPT, "prompt": "a fish", "modelId": world.lora, "concepts": [], "numSamples": 1, "image": start, "strength": 0.5}
+    job = world.wait_for_job(world.ok("POST", "/generate/img2img", json=asked)["job"]["jobId"])
+    assert job["status"] == "success", job
+    drawn = job["metadata"]["assetIds"][0]
+    (tmp_path / "start.png").write_bytes(by_base[0])
+    command = [BINARY, "generate", "--prompt", "a fish", "--steps", "6", "--guidance", "3", "--seed", "11", "--strength", "0.5",
+               "--image", tmp_path / "start.png", "--out", tmp_path / "out.png"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "out.png").read_bytes() == original(world, drawn)
+    examples = world.ok("PUT", f"/models/{world.lora}/examples", json={"assetIds": [drawn]})["examples"]
+    asked = examples[0]["inferenceParameters"]
+    assert (asked["type"], asked["image"], asked["strength"]) == ("img2img", start, 0.5)
+
+
 def test_the_model_and_its_training_stay_as_they_are(world):
     model = world.ok("GET", f"/models/{world.lora}")["model"]
     assert model["status"] == "trained" and model["trainingProgress"] == {}

@@ -66,8 +66,8 @@ static void a_body_becomes_a_struct(void **state)
 static void a_seed_may_be_text_or_a_number(void **state)
 {
     struct arena *arena = *state;
-    struct api_generate_txt2img_body text = {0}, number = {0}, null = {0};
-    const struct fields *fields = &api_generate_txt2img_body_fields;
+    struct api_generation_body text = {0}, number = {0}, null = {0};
+    const struct fields *fields = &api_generation_body_fields;
     assert_ok(fields_read(arena, fields, "{\"seed\":\"007\"}", 14, &text));
     assert_ok(fields_read(arena, fields, "{\"seed\":9007199254740993}", 25, &number));
     assert_ok(fields_read(arena, fields, "{\"seed\":1,\"seed\":null}", 22, &null));
