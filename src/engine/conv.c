@@ -80,24 +80,39 @@ static void walk_start(struct walk *walk, const struct conv_gather *g, size_t ba
     walk->sample = row / columns / lines;
 }
 
-/* True when another band begins. There is a next pixel. */
-static bool walk_on(struct walk *walk)
+enum move { BESIDE, NEXT_LINE, NEXT_BAND };
+
+/* There is a next pixel. */
+static enum move walk_on(struct walk *walk)
 {
     if (++walk->x < walk->columns[walk->column_band + 1])
-        return false;
+        return BESIDE;
     walk->x = walk->columns[walk->column_band];
     if (++walk->y < walk->lines[walk->line_band + 1])
-        return false;
+        return NEXT_LINE;
     walk->y = walk->lines[walk->line_band];
     if (++walk->sample < walk->batch)
-        return false;
+        return NEXT_LINE;
     walk->sample = 0;
     do
         next_band(walk);
     while (!walk_lines(walk) || !walk_columns(walk));
     walk->x = walk->columns[walk->column_band];
     walk->y = walk->lines[walk->line_band];
-    return true;
+    return NEXT_BAND;
+}
+
+/* What each tap of the pixel reads. */
+static void find_taps(const struct gather_task *task, const struct walk *walk, const float *zeros, const float *taps[9])
+{
+    const struct conv_gather *g = task->gather;
+    const float *source = task->source + walk->sample * g->source_height * g->source_width * g->source_channels;
+    for (size_t t = 0; t < g->taps; t++) {
+        ptrdiff_t y = (ptrdiff_t)(walk->y * g->source_step) + g->dy[t];
+        ptrdiff_t x = (ptrdiff_t)(walk->x * g->source_step) + g->dx[t];
+        bool inside = y >= 0 && x >= 0 && y < (ptrdiff_t)g->source_height && x < (ptrdiff_t)g->source_width;
+        taps[t] = inside ? source + ((size_t)y * g->source_width + (size_t)x) * g->source_channels : zeros;
+    }
 }
 
 /* Pointers for pixels [row, row + rows): a[taps][BLOCK_ROWS] into the source, c[rows] into the target. Rows from
@@ -106,6 +121,7 @@ static size_t find_pixels(const struct gather_task *task, size_t row, size_t row
                           float **c, size_t ends[BANDS])
 {
     const struct conv_gather *g = task->gather;
+    const float *taps[9];
     struct walk walk;
     size_t runs = 0, begun = 0;
     if (g->taps == 1 && g->source_step == 1 && g->target_step == 1) { /* a linear layer */
@@ -118,19 +134,19 @@ static size_t find_pixels(const struct gather_task *task, size_t row, size_t row
     }
     walk_start(&walk, g, task->batch, row);
     for (size_t i = 0; i < rows; i++) {
-        if (i > 0 && walk_on(&walk) && i - begun >= RUN_ROWS_MIN)
+        enum move move = i > 0 ? walk_on(&walk) : NEXT_LINE;
+        if (move == NEXT_BAND && i - begun >= RUN_ROWS_MIN)
             ends[runs++] = begun = i;
+        bool shifted = move == BESIDE && walk.column_band == 1; /* no tap leaves the picture to the side */
+        for (size_t t = 0; shifted && t < g->taps; t++)
+            taps[t] += taps[t] == zeros ? 0 : g->source_step * g->source_channels;
+        if (!shifted)
+            find_taps(task, &walk, zeros, taps);
+        for (size_t t = 0; t < g->taps; t++)
+            a[t * BLOCK_ROWS + i] = taps[t];
         size_t target = (walk.sample * g->target_height + walk.y * g->target_step + g->target_y) * g->target_width +
                         walk.x * g->target_step + g->target_x;
         c[i] = task->target + target * g->target_channels;
-        const float *source = task->source + walk.sample * g->source_height * g->source_width * g->source_channels;
-        for (size_t t = 0; t < g->taps; t++) {
-            ptrdiff_t sy = (ptrdiff_t)(walk.y * g->source_step) + g->dy[t];
-            ptrdiff_t sx = (ptrdiff_t)(walk.x * g->source_step) + g->dx[t];
-            bool inside = sy >= 0 && sx >= 0 && sy < (ptrdiff_t)g->source_height && sx < (ptrdiff_t)g->source_width;
-            a[t * BLOCK_ROWS + i] =
-                inside ? source + ((size_t)sy * g->source_width + (size_t)sx) * g->source_channels : zeros;
-        }
     }
     ends[runs++] = rows;
     return runs;
