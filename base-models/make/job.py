@@ -130,7 +130,7 @@ def make_base(work, target):
 # The rate may fall later than planned here: `steps` can be changed as long as fewer than steps - decaySteps are done.
 DENOISER = {
     "type": "sd-1_5-base", "base": "base", "seed": SEED,
-    "parameters": {"steps": 20000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 6000,
+    "parameters": {"steps": 17000, "batchSize": 16, "learningRate": 8e-4, "warmupSteps": 200, "decaySteps": 6000,
                    "beta1": 0.9, "beta2": 0.99, "weightDecay": 0.01, "averageDecay": 0.998, "captionDropout": 0.1,
                    "reportSteps": 500},
     "phases": [{"step": 0, "timestepPower": 0.4, "repeats": [1, 0, 0]},

@@ -263,11 +263,11 @@ def decode(part, z):
 
 # ---- noise and sampling ----
 
-def philox(seed, count, purpose=7):
-    """count words by four, block by block: Philox4x32-10 with counter (block, index 0, step 0, purpose)."""
+def philox(seed, count, purpose=7, step=0):
+    """count words by four, block by block: Philox4x32-10 with counter (block, index 0, step, purpose)."""
     blocks = numpy.arange((count + 3) // 4, dtype=numpy.uint64)
     low = numpy.uint64(0xFFFFFFFF)
-    words = [blocks, blocks * 0, blocks * 0, blocks * 0 + numpy.uint64(purpose)]
+    words = [blocks, blocks * 0, blocks * 0 + numpy.uint64(step), blocks * 0 + numpy.uint64(purpose)]
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         first, second = words[0] * numpy.uint64(0xD2511F53), words[2] * numpy.uint64(0xCD9E8D57)
@@ -278,9 +278,9 @@ def philox(seed, count, purpose=7):
     return numpy.stack(words, 1).reshape(-1)[:count]
 
 
-def first_noise(seed, channels, height, width):
+def first_noise(seed, channels, height, width, purpose=7, step=0):
     count = channels * height * width
-    words = philox(seed, (count + 3) // 4 * 4).reshape(-1, 2)
+    words = philox(seed, (count + 3) // 4 * 4, purpose, step).reshape(-1, 2)
     radius = numpy.sqrt(-2 * numpy.log((words[:, 0] + 0.5) / 2**32))
     turn = 2 * numpy.pi * words[:, 1] / 2**32
     normal = numpy.stack([radius * numpy.cos(turn), radius * numpy.sin(turn)], 1).reshape(-1)[:count]

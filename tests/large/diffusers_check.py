@@ -13,8 +13,10 @@ import sys
 
 import numpy
 import torch
-from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler,
+                       StableDiffusionImg2ImgPipeline, StableDiffusionPipeline)
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img
+from diffusers.schedulers import scheduling_euler_ancestral_discrete
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
@@ -26,6 +28,8 @@ from reference_pipeline import first_noise  # noqa: E402
 BASE, BINARY = ROOT / "base-models/tiny", ROOT / "build/maquette"
 PROMPT, SEED, STEPS, GUIDANCE = "daiton, cat", 11, 12, 3.0
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+SCHEDULERS = {"euler": (EulerDiscreteScheduler, {}), "euler_ancestral": (EulerAncestralDiscreteScheduler, {}),
+              "dpmpp_2m": (DPMSolverMultistepScheduler, {}), "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True})}
 WIDE = ATTENTION + ["proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2"]
 
 
@@ -64,9 +68,25 @@ def from_an_image(folder):
 
 
 def theirs(pipe):
+    """The pipeline scales the noise as its scheduler asks for."""
     picture = pipe(PROMPT, latents=noise(), num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=64, width=64,
                    output_type="np").images[0]
     return numpy.rint(picture * 255).astype(int)
+
+
+def with_scheduler(folder, name):
+    """Noise that is added on the way is ours, too."""
+    kind, more = SCHEDULERS[name]
+    pipe, step = pipeline(), 0
+
+    def fresh(shape, **unused):
+        nonlocal step
+        step += 1
+        return torch.from_numpy(first_noise(SEED, 4, 16, 16, purpose=12, step=step - 1)[None].copy()).float()
+
+    scheduling_euler_ancestral_discrete.randn_tensor = fresh
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **more)
+    return ours(folder, more=("--scheduler", name)), theirs(pipe)
 
 
 def train(folder):
@@ -114,6 +134,9 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     plain = ours(folder)
     good = [compare("base alone", plain, theirs(pipeline()), plain)]
+    for name in SCHEDULERS:
+        good.append(compare(name, *with_scheduler(folder, name), plain))
+    ours(folder)
     good.append(compare("from an image", *from_an_image(folder), plain))
     kohya, renamed = train(folder), folder / "renamed.safetensors"
     subprocess.run([BINARY, "convert", kohya, renamed, "--base", BASE, "--format", "diffusers"], check=True)
