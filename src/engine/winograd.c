@@ -5,10 +5,10 @@
 
 #include "engine/tile.h"
 
-#define POINTS 16     /* numbers of a 4 x 4 tile of the source, and of its transform */
-#define TILES_MAX 48  /* of a chunk: whole tiles of rows in every kernel set */
-#define SIDE 2        /* of the target's pixels that a tile gives */
-#define CHUNKS_MIN 16 /* wanted, for a few threads to share */
+#define POINTS 16    /* numbers of a 4 x 4 tile of the source, and of its transform */
+#define TILES_MAX 24 /* of a chunk: whole tiles of rows in every kernel set */
+#define SIDE 2       /* of the target's pixels that a tile gives */
+#define CHUNKS_MIN 8 /* wanted, for a few threads to share */
 
 struct task {
     size_t height, width, source_channels, target_channels;
