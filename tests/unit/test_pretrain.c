@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/crypt.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "engine/pretrain.h"
@@ -231,6 +232,21 @@ static void any_kernels_give_the_same_bytes(void **state)
     }
 }
 
+/* base-models/README.md promises the bytes of the shipped base: arithmetic that makes others asks for a new one. */
+static void the_arithmetic_is_that_of_the_shipped_base(void **state)
+{
+    (void)state;
+    struct arena arena;
+    size_t size;
+    uint8_t digest[sha256_size];
+    char hex[sha256_hex_size];
+    arena_init(&arena, 64 << 20);
+    char *weights = file_of(&arena, "plain", "out/unet/diffusion_pytorch_model.safetensors", &size);
+    sha256_of(weights, size, digest);
+    arena_finish(&arena);
+    assert_string_equal(sha256_hex(digest, hex), "2a4ef1b9db3e38784dccb6cedc5f7b4ebeb1b9f108f7bd769df111508fea33e0");
+}
+
 static void a_killed_training_goes_on_to_the_same_bytes(void **state)
 {
     (void)state;
@@ -396,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
         cmocka_unit_test(any_kernels_give_the_same_bytes),
+        cmocka_unit_test(the_arithmetic_is_that_of_the_shipped_base),
         cmocka_unit_test(a_killed_training_goes_on_to_the_same_bytes),
         cmocka_unit_test(steps_can_be_added_while_the_rate_has_not_fallen),
         cmocka_unit_test(a_state_of_another_job_is_refused),
