@@ -7,14 +7,14 @@ from conftest import Client, Server
 
 PRIVACIES = ("private", "unlisted", "public")
 NAMELESS = ("nobody", "revoked key", "wrong secret")  # who they are cannot be said: 401
-READS = {"copy_model", "copy_asset", "download_asset"}  # not GET, and yet they only read what they name
+READS = {"copy_model", "copy_asset", "download_asset", "generate_img2img"}  # not GET, and yet they only read what they name
 SKIPS = {"get_bulk_models", "get_bulk_assets"}  # pass over what the caller may not see
 
 
 def noun_of(operation_id):
     """What a call names that has an owner, in its path or in its body; None: it is about the caller's own project."""
     path = OPERATIONS[operation_id][1]
-    if operation_id == "delete_assets":
+    if operation_id in ("delete_assets", "generate_img2img"):
         return "asset"
     return next((noun for noun in ("model", "asset", "job") if f"{{{noun}Id}}" in path), None)
 
