@@ -83,7 +83,8 @@ def test_a_lora_counts_as_strongly_as_asked(world, by_base, by_lora):
     assert pictures(world, modelId="sd-1_5", loras=[{"modelId": world.lora, "weight": 0.8}]) == by_lora
     assert pictures(world, modelId="sd-1_5", concepts=[{"modelId": world.lora, "scale": 0.8}]) == by_lora
     assert pictures(world, modelId=world.lora, concepts=[]) == by_base
-    assert pictures(world, modelId=world.lora, loras=[{"modelId": world.lora, "weight": -0.8}]) == by_base
+    taken_out_again = pictures(world, modelId=world.lora, loras=[{"modelId": world.lora, "weight": -0.8}])
+    assert all(close(*pair) for pair in zip(taken_out_again, by_base))
     stronger = pictures(world, modelId="sd-1_5", loras=[{"modelId": world.lora}])
     assert stronger not in (by_base, by_lora)
 
@@ -104,7 +105,7 @@ def test_a_composition_draws_with_its_concepts(world, by_lora):
 
 
 def close(left, right):
-    """Twice 0.4 is added in two roundings, 0.8 in one."""
+    """Twice 0.4 is added in two roundings, 0.8 in one, and 0.8 less 0.8 leaves some."""
     import io
     pairs = zip(*(Image.open(io.BytesIO(content)).convert("RGB").tobytes() for content in (left, right)))
     return max(abs(a - b) for a, b in pairs) <= 2
