@@ -1,6 +1,6 @@
 """Draw contact sheets with `maquette generate`, the true pictures below what is drawn.
 
-    python3 sheet.py --maquette ../../build/maquette --job WORK/job --base ../tiny --out ../sheet.png
+    python3 sheet.py --maquette ../../build/maquette --job WORK/job --base ../tiny --out ../../docs/base.png
                      [--styles noto,fluent] [--open N] [--guidance 2]
 
 The fixed list is the first 16 concepts of concepts.txt; --open N takes N of the others at random instead.
